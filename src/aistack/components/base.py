@@ -1,0 +1,179 @@
+"""What a component says about its programs: plain, frozen data that every runtime can translate.
+
+Strings in `arguments`, `environment` and `ConfigFile.template` are Jinja templates. They see `config`
+(the Config), `host` (facts about the machine) and `place` (a Placement: where things are reachable and
+lie under the runtime at hand), so that one component serves every runtime.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from types import MappingProxyType
+from typing import Literal
+
+from aistack.config.schema import Config
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class DebianProgram:
+    """A program from a Debian package; `minimum` is the oldest version that will do."""
+
+    package: str
+    executable: str
+    minimum: str
+
+
+@dataclass(frozen=True)
+class PythonProgram:
+    """A Python program in a virtual environment of its own, made with uv and pinned.
+
+    `constraints` pin what the requirements would otherwise pull in newest.
+    """
+
+    environment: str
+    requirements: tuple[str, ...]
+    executable: str
+    constraints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OwnModule:
+    """A module of aistack, run as `python -m`."""
+
+    module: str
+
+
+@dataclass(frozen=True)
+class InstalledProgram:
+    """A program that the site installs itself; `hint` tells how."""
+
+    executable: str
+    hint: str
+
+
+Program = DebianProgram | PythonProgram | OwnModule | InstalledProgram
+
+
+@dataclass(frozen=True)
+class Port:
+    """A TCP port that a service listens on: `public` for everybody, else for the stack alone."""
+
+    name: str
+    number: int
+    public: bool = False
+    address: str = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class StateDir:
+    """A folder that a service keeps data in."""
+
+    name: str
+    mode: int = 0o700
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A file rendered for a service. `path` is relative; the service is reloaded, not restarted, when
+    only files with `reloadable` differ."""
+
+    path: str
+    template: str
+    mode: int = 0o644
+    reloadable: bool = False
+
+
+@dataclass(frozen=True)
+class SecretValue:
+    """An environment value that holds a secret: `{secret}` in `form` stands for it."""
+
+    name: str
+    form: str = "{secret}"
+
+
+@dataclass(frozen=True)
+class Health:
+    """A service is healthy when GET `path` on `port` answers 200; it may take `start_seconds` to get there."""
+
+    path: str
+    port: str = "http"
+    start_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """Where Prometheus finds the service's numbers."""
+
+    path: str = "/metrics"
+    port: str = "http"
+
+
+@dataclass(frozen=True)
+class BackupSource:
+    """Data worth keeping: a `sqlite` file or a `directory`, relative to a state folder of the service."""
+
+    kind: Literal["sqlite", "directory"]
+    state: str
+    path: str = "."
+
+
+@dataclass(frozen=True)
+class Check:
+    """A program that says whether a rendered file will do, before it replaces the one in use.
+
+    `{{ staged }}` in `arguments` is the path of the new version of `path`.
+    """
+
+    path: str
+    executable: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Service:
+    """One program of the stack, and all that the rest of aistack needs to know of it.
+
+    `after`: services that must be healthy before this one is started. `reload_on`: files that are not
+    rendered, whose change makes the service reload. `prepare`: a module of aistack with its arguments,
+    run to its end before each start.
+    """
+
+    name: str
+    title: str
+    program: Program
+    arguments: tuple[str, ...]
+    ports: tuple[Port, ...]
+    health: Health
+    environment: Mapping[str, str | SecretValue] = field(default_factory=lambda: EMPTY)
+    secrets: tuple[str, ...] = ()
+    states: tuple[StateDir, ...] = ()
+    config_files: tuple[ConfigFile, ...] = ()
+    after: tuple[str, ...] = ()
+    scrape: Scrape | None = None
+    backups: tuple[BackupSource, ...] = ()
+    reload_on: tuple[str, ...] = ()
+    check: Check | None = None
+    prepare: tuple[str, ...] = ()
+    stop_signal: Literal["TERM", "QUIT", "INT"] = "TERM"
+    stop_seconds: float = 10.0
+
+    def port(self, name: str) -> Port:
+        """The port called `name`."""
+        return next(port for port in self.ports if port.name == name)
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """Every secret that the service uses, from files or in its environment."""
+        in_environment = (value.name for value in self.environment.values() if isinstance(value, SecretValue))
+        return tuple(dict.fromkeys((*self.secrets, *in_environment)))
+
+
+Component = Callable[[Config], tuple[Service, ...]]
+"""What a folder below `components` offers: the services that a Config asks of it, none when it does without."""
+
+
+def template(component: str, name: str) -> str:
+    """The text of `templates/<name>` in the folder of `component`."""
+    return (resources.files(f"aistack.components.{component}") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,3 @@
+from aistack.components.chat.component import services
+
+__all__ = ["services"]

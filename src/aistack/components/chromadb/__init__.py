@@ -1,0 +1,3 @@
+from aistack.components.chromadb.component import services
+
+__all__ = ["services"]

@@ -1,0 +1,3 @@
+from aistack.components.engine.component import services
+
+__all__ = ["services"]

@@ -1,0 +1,59 @@
+"""The engine that runs the models: our own around llama.cpp, or an installed Ollama that we start and configure."""
+
+from aistack.components.base import (
+    ConfigFile,
+    Health,
+    InstalledProgram,
+    OwnModule,
+    Port,
+    Scrape,
+    Service,
+    StateDir,
+    template,
+)
+from aistack.config.schema import Config
+
+
+def services(config: Config) -> tuple[Service, ...]:
+    """One engine of the kind that the site chose, always called `engine`."""
+    return (_llamacpp(config) if config.engine.kind == "llamacpp" else _ollama(config),)
+
+
+def _llamacpp(config: Config) -> Service:
+    return Service(
+        name="engine",
+        title="Engine (llama.cpp)",
+        program=OwnModule("aistack.engine"),
+        arguments=("--settings", "{{ place.file('engine/settings.json') }}"),
+        ports=(Port("http", config.engine.port),),
+        states=(StateDir("run"),),
+        config_files=(ConfigFile("engine/settings.json", template("engine", "settings.json.j2")),),
+        health=Health("/health"),
+        scrape=Scrape(),
+        stop_seconds=20,
+    )
+
+
+def _ollama(config: Config) -> Service:
+    engine = config.engine
+    return Service(
+        name="engine",
+        title="Engine (Ollama)",
+        program=InstalledProgram("ollama", "install Ollama, or set engine.kind = \"llamacpp\" in stack.toml"),
+        arguments=("serve",),
+        ports=(Port("http", engine.port),),
+        states=(StateDir("models"),),
+        environment={
+            "HOME": "{{ place.state('engine', 'models') }}",
+            "OLLAMA_HOST": "{{ place.bind('engine') }}:{{ config.engine.port }}",
+            "OLLAMA_MODELS": "{{ place.state('engine', 'models') }}",
+            "OLLAMA_NUM_PARALLEL": str(engine.num_parallel),
+            "OLLAMA_MAX_LOADED_MODELS": str(engine.max_loaded_models),
+            "OLLAMA_KEEP_ALIVE": engine.keep_alive,
+            "OLLAMA_CONTEXT_LENGTH": str(engine.context_length),
+            "OLLAMA_NO_CLOUD": "1",
+            "OLLAMA_NOHISTORY": "1",
+        },
+        # Ollama has no health path of its own; its version costs nothing and needs no model.
+        health=Health("/api/version"),
+    )

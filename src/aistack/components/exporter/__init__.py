@@ -1,0 +1,3 @@
+from aistack.components.exporter.component import services
+
+__all__ = ["services"]

@@ -1,0 +1,3 @@
+from aistack.components.gateway.component import services
+
+__all__ = ["services"]

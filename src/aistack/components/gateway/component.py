@@ -1,0 +1,37 @@
+"""The gateway, our own program between everybody and the engine."""
+
+from aistack.components.base import (
+    BackupSource,
+    ConfigFile,
+    Health,
+    OwnModule,
+    Port,
+    Scrape,
+    Service,
+    StateDir,
+    template,
+)
+from aistack.config.schema import Config
+
+INTERNAL_KEY = "gateway-internal-key"
+
+
+def services(config: Config) -> tuple[Service, ...]:
+    """One gateway, with its database of keys in the state folder `data`."""
+    return (
+        Service(
+            name="gateway",
+            title="Gateway (API)",
+            program=OwnModule("aistack.gateway"),
+            arguments=("--settings", "{{ place.file('gateway/settings.json') }}"),
+            ports=(Port("http", config.gateway.port),),
+            secrets=(INTERNAL_KEY,),
+            states=(StateDir("data"),),
+            config_files=(ConfigFile("gateway/settings.json", template("gateway", "settings.json.j2")),),
+            health=Health("/health/live"),
+            after=("engine",),
+            scrape=Scrape(),
+            backups=(BackupSource("sqlite", "data", "gateway.db"),),
+            stop_seconds=20,
+        ),
+    )

@@ -1,0 +1,3 @@
+from aistack.components.nginx.component import services
+
+__all__ = ["services"]

@@ -1,0 +1,3 @@
+from aistack.components.nginx_exporter.component import services
+
+__all__ = ["services"]

@@ -1,0 +1,21 @@
+"""The node exporter: numbers about the machine."""
+
+from aistack.components.base import DebianProgram, Health, Port, Scrape, Service
+from aistack.config.schema import Config
+
+
+def services(config: Config) -> tuple[Service, ...]:
+    """One exporter for this machine."""
+    return (
+        Service(
+            name="node-exporter",
+            title="Node exporter",
+            program=DebianProgram("prometheus-node-exporter", "prometheus-node-exporter", "1.3"),
+            arguments=(
+                "--web.listen-address={{ place.bind('node-exporter') }}:{{ config.monitoring.node_exporter_port }}",
+            ),
+            ports=(Port("http", config.monitoring.node_exporter_port),),
+            health=Health("/"),
+            scrape=Scrape(),
+        ),
+    )

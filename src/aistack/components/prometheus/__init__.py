@@ -1,0 +1,3 @@
+from aistack.components.prometheus.component import services
+
+__all__ = ["services"]

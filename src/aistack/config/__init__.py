@@ -1,0 +1,1 @@
+"""What the site wants: `stack.toml` (schema, loading, reference), where it lies, and its secrets."""

@@ -1,0 +1,171 @@
+"""What may stand in stack.toml: the one schema behind validation, the sample file and the reference page.
+
+Every field's description is printed above it in `stack.example.toml`, so it is written for the
+person who edits that file.
+"""
+
+import ipaddress
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _host_name(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if len(value) > 253 or not re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*", value):
+            raise ValueError("is neither a host name nor an IP address") from None
+    return value.lower()
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("is not an IP address") from None
+
+
+def _absolute_path(value: str) -> str:
+    if value and not value.startswith("/"):
+        raise ValueError("is not an absolute path")
+    return value
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+Address = Annotated[str, AfterValidator(_address)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
+Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}r/[sm]$")]
+Duration = Annotated[str, StringConstraints(pattern=r"^(-1|0|[1-9][0-9]{0,5}(ms|s|m|h|d))$")]
+Retention = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}(h|d|w|y)$")]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,255}$")]
+# Open WebUI takes user@host.tld, and user@localhost for a machine without a domain.
+Mail = Annotated[str, StringConstraints(pattern=r"^[^@\s\"'\\]+@([^@\s\"'\\]+\.[^@\s\"'\\]+|localhost)$")]
+# Shown in pages and passed on in environments: no control characters, no quotes to escape.
+Title = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\"'\\<>{}]{1,60}$")]
+
+
+class Table(BaseModel):
+    """A table of stack.toml: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Site(Table):
+    """Who the service is for."""
+
+    name: Title = Field("AI Stack", description="Shown in the browser's title and on the sign-in page.")
+    host_names: tuple[HostName, ...] = Field(
+        (),
+        strict=False,
+        description="Names and addresses under which people reach this machine; the first is the one that is\n"
+        "printed. Empty: this machine's own name, its addresses, and localhost.",
+    )
+    administrator: Mail = Field(
+        "admin@localhost", description="E-mail address of the first account, an administrator, made on the first start."
+    )
+
+
+class Limits(Table):
+    """How much one client address may ask for before it gets 429 Too Many Requests."""
+
+    api_rate: Rate = Field("30r/m", description="API requests a client address may make, per second (r/s) or minute (r/m).")
+    api_burst: int = Field(10, ge=0, le=100_000, description="API requests above the rate that are let through at once.")
+    chat_rate: Rate = Field("10r/s", description="The same for the chat; its static files (scripts, fonts) do not count.")
+    chat_burst: int = Field(20, ge=0, le=100_000, description="Chat requests above the rate that are let through at once.")
+
+
+class Proxy(Table):
+    """nginx, the only program that others can reach."""
+
+    address: Address = Field("0.0.0.0", description='Address to listen on; "127.0.0.1" keeps the stack to this machine.')  # noqa: S104
+    https_port: PortNumber = Field(8443, description="Port for HTTPS.")
+    http_port: int = Field(0, ge=0, le=65535, description="Port that redirects to HTTPS; 0: none.")
+    status_port: PortNumber = Field(8081, description="Loopback port for nginx's own numbers.")
+    max_upload_mb: int = Field(100, ge=1, le=102_400, description="Largest upload, in MB.")
+    certificate: AbsolutePath = Field(
+        "", description="Certificate chain (PEM) to use instead of one from the stack's own authority."
+    )
+    certificate_key: AbsolutePath = Field("", description="Its private key.")
+    limits: Limits = Limits()
+
+
+class Chat(Table):
+    """Open WebUI, the chat in the browser."""
+
+    port: PortNumber = Field(3000, description="Loopback port.")
+    sign_up: bool = Field(False, description="Whether people may register; a new account waits for an administrator.")
+
+
+class Gateway(Table):
+    """The API for scripts, and the only way to the engine."""
+
+    port: PortNumber = Field(8080, description="Loopback port.")
+
+
+class Engine(Table):
+    """What runs the models."""
+
+    kind: Literal["llamacpp", "ollama"] = Field(
+        "llamacpp", description='"llamacpp": built in, nothing to install. "ollama": an installed Ollama, run for you.'
+    )
+    port: PortNumber = Field(11434, description="Loopback port.")
+    max_loaded_models: int = Field(3, ge=1, le=64, description="Models kept in memory at once.")
+    keep_alive: Duration = Field("5m", description='How long an idle model stays loaded: "30s", "5m", "2h"; "-1": for ever.')
+    num_parallel: int = Field(4, ge=1, le=256, description="Requests that one model answers at the same time.")
+    context_length: int = Field(
+        8192, ge=256, le=1_048_576, description="Tokens each of these requests may span; memory grows with the product."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="Processor threads; 0: one a core. (Only llamacpp.)")
+
+
+class Models(Table):
+    """The models that `up` fetches. `hf.co/ORG/REPO:QUANT` comes from Hugging Face, the rest from Ollama's registry."""
+
+    chat: ModelName = Field("hf.co/Qwen/Qwen3-1.7B-GGUF:Q8_0", description="The chat model that new chats start with.")
+    embedding: ModelName = Field("all-minilm", description="The model that turns documents into vectors.")
+
+
+class Vectors(Table):
+    """Chroma, the vector store."""
+
+    port: PortNumber = Field(8000, description="Loopback port.")
+
+
+class Monitoring(Table):
+    """Prometheus and what it scrapes."""
+
+    prometheus_port: PortNumber = Field(9090, description="Loopback port of Prometheus.")
+    node_exporter_port: PortNumber = Field(9100, description="Loopback port of the exporter for the machine.")
+    nginx_exporter_port: PortNumber = Field(9113, description="Loopback port of the exporter for nginx.")
+    exporter_port: PortNumber = Field(9101, description="Loopback port of the exporter for the stack itself.")
+    retention: Retention = Field("15d", description="How long measurements are kept.")
+
+
+class Locations(Table):
+    """Folders that may lie elsewhere."""
+
+    programs: AbsolutePath = Field(
+        "", description="Folder for the virtual environments of Open WebUI and Chroma (3 GB); stacks may share one."
+    )
+    models: AbsolutePath = Field("", description="Folder for the models of the built-in engine.")
+
+
+class Config(Table):
+    """The whole of stack.toml."""
+
+    runtime: Literal["process"] = Field(
+        "process", description='What keeps the services running. "process": plain processes under supervisord.'
+    )
+    site: Site = Site()
+    proxy: Proxy = Proxy()
+    chat: Chat = Chat()
+    gateway: Gateway = Gateway()
+    engine: Engine = Engine()
+    models: Models = Models()
+    vectors: Vectors = Vectors()
+    monitoring: Monitoring = Monitoring()
+    paths: Locations = Locations()

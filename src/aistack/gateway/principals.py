@@ -1,0 +1,114 @@
+"""Who is asking: found from the credential headers of a request, or refused."""
+
+import base64
+import binascii
+import hmac
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote
+
+from aistack.gateway.keys import PREFIX, KeyRing, hashed
+from aistack.gateway.refusals import Refusal
+
+# The headers that say who asks or whence; a request that carries one of them twice is refused.
+IDENTITY_HEADERS = frozenset(
+    {
+        b"authorization", b"x-api-key", b"x-aistack-edge", b"content-length",
+        b"x-openwebui-user-id", b"x-openwebui-user-name", b"x-openwebui-user-email", b"x-openwebui-user-role",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Somebody whose requests are counted together: an API key, a user of the chat, or the chat itself.
+
+    `role` is Open WebUI's (`admin`, `user`, `pending`) for a user, else None.
+    """
+
+    kind: Literal["key", "user", "service"]
+    id: str
+    name: str
+    role: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How the principal is named in logs: `key:k1a2b3c4`."""
+        return f"{self.kind}:{self.id}"
+
+    @property
+    def administrates(self) -> bool:
+        """Whether this is an administrator of the chat, who may manage models."""
+        return self.kind == "user" and self.role == "admin"
+
+
+class Gatekeeper:
+    """Turns credential headers into a Principal, or raises Refusal (401)."""
+
+    def __init__(self, keys: KeyRing, internal_key: str) -> None:
+        self._keys = keys
+        self._internal = hashed(internal_key)
+
+    def admit(self, headers: dict[bytes, bytes]) -> Principal:
+        """The principal of a request with these headers (names in lower case, none twice).
+
+        The internal key counts only as a Bearer token and never on a request that came through the
+        proxy; only with it are Open WebUI's identity headers believed.
+        """
+        secret, bearer = _secret(headers)
+        if bearer and not secret.startswith(PREFIX):
+            if b"x-aistack-edge" not in headers and hmac.compare_digest(hashed(secret), self._internal):
+                return _forwarded(headers)
+            raise unauthorized("the credential is not valid here")
+        key = self._keys.find(secret)
+        if key is None:
+            raise unauthorized("the API key is not valid, or was revoked")
+        return Principal("key", key.id, key.name)
+
+
+def unauthorized(message: str) -> Refusal:
+    """401; the surface adds how to authenticate."""
+    return Refusal(401, message, "invalid_api_key")
+
+
+def _secret(headers: dict[bytes, bytes]) -> tuple[str, bool]:
+    """The one secret that the headers carry and whether it came as a Bearer token."""
+    authorization = headers.get(b"authorization")
+    api_key = headers.get(b"x-api-key")
+    if authorization is None:
+        if api_key is None:
+            raise unauthorized("an API key is needed: Authorization: Bearer ask_...")
+        return _text(api_key.strip()), False
+    scheme, _, value = authorization.strip().partition(b" ")
+    match scheme.lower():
+        case b"bearer":
+            secret, bearer = _text(value.strip()), True
+        case b"basic":
+            secret, bearer = _password(value.strip()), False
+        case _:
+            raise unauthorized("the Authorization header must be Bearer or Basic")
+    if api_key is not None and _text(api_key.strip()) != secret:
+        raise unauthorized("Authorization and x-api-key carry different credentials")
+    return secret, bearer
+
+
+def _password(value: bytes) -> str:
+    try:
+        pair = base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise unauthorized("the Basic credential is not base64") from error
+    return _text(pair.partition(b":")[2])
+
+
+def _text(value: bytes) -> str:
+    # Latin-1 is what HTTP headers are, and cannot fail; a real credential is ASCII.
+    return value.decode("latin-1")
+
+
+def _forwarded(headers: dict[bytes, bytes]) -> Principal:
+    identity = headers.get(b"x-openwebui-user-id", b"").decode("latin-1")
+    if not identity:
+        return Principal("service", "chat", "Open WebUI")
+    name = unquote(headers.get(b"x-openwebui-user-name", b"").decode("latin-1"))
+    role = headers.get(b"x-openwebui-user-role", b"").decode("latin-1")
+    return Principal("user", identity, name, role or None)

@@ -1,0 +1,72 @@
+"""Why a request is not served, and how each surface says so.
+
+One exception, `Refusal`, carries status and message from wherever the reason is found to the edge
+of the application, where it is written in the shape of the surface that was asked.
+"""
+
+import orjson
+
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+class Refusal(Exception):
+    """A request that is answered with an error.
+
+    `status` is the HTTP status, `message` says why in words for the caller (no secrets, no upstream
+    addresses), `code` is OpenAI's machine-readable word or None, `headers` go into the answer.
+    """
+
+    def __init__(
+        self, status: int, message: str, code: str | None = None, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = headers
+
+
+class ClientGone(Exception):
+    """The client closed its connection before it had the whole answer; nobody is left to tell."""
+
+
+def bad_request(message: str) -> Refusal:
+    """400: the caller must change the request."""
+    return Refusal(400, message)
+
+
+def unknown_model(name: str) -> Refusal:
+    """404 in the words of Ollama, with OpenAI's code."""
+    return Refusal(404, f"model '{name}' not found", "model_not_found")
+
+
+def node_down(node: str) -> Refusal:
+    """503: the engine that should answer does not."""
+    return Refusal(
+        503, f"engine node '{node}' does not answer; try again shortly", "engine_unavailable", ((b"retry-after", b"5"),)
+    )
+
+
+def openai_error(refusal: Refusal) -> bytes:
+    """The refusal as OpenAI's `{"error": {message, type, param, code}}`."""
+    default = "server_error" if refusal.status >= 500 else "invalid_request_error"
+    return orjson.dumps(
+        {
+            "error": {
+                "message": refusal.message,
+                "type": _OPENAI_TYPES.get(refusal.status, default),
+                "param": None,
+                "code": refusal.code,
+            }
+        }
+    )
+
+
+def ollama_error(refusal: Refusal) -> bytes:
+    """The refusal as Ollama's `{"error": "..."}`."""
+    return orjson.dumps({"error": refusal.message})

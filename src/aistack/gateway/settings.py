@@ -1,0 +1,89 @@
+"""What the deployer tells the gateway: one JSON file, read once at the start."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from aistack.errors import ConfigError
+
+NodeKind = Literal["llamacpp", "ollama", "openai"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One engine that the gateway may send requests to.
+
+    `url` has no trailing slash; below it lie `/v1/...` (all kinds) and `/api/...` (kind `ollama`).
+    `key_file` holds the Bearer key that the node wants, if it wants one.
+    """
+
+    name: str
+    kind: NodeKind
+    url: str
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the gateway needs to know. `default_models` come first in every list of models."""
+
+    host: str
+    port: int
+    database: Path
+    internal_key_file: Path
+    nodes: tuple[Node, ...]
+    chat_url: str
+    default_models: Mapping[str, str]
+    max_body_mb: int
+
+
+def load(path: Path) -> Settings:
+    """The settings in the JSON file `path`. Raises ConfigError naming the file and the key."""
+    try:
+        return parse(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the gateway's settings {path}: {error}") from error
+    except KeyError as error:
+        raise ConfigError(f"{path}: {error.args[0]} is missing") from error
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: not shaped like the gateway's settings: {error}") from error
+
+
+def parse(document: Mapping[str, Any]) -> Settings:
+    """Settings from the parsed JSON. Raises KeyError for what is missing, ValueError for what is wrong."""
+    return Settings(
+        host=str(document["host"]),
+        port=int(document["port"]),
+        database=Path(document["database"]),
+        internal_key_file=Path(document["internal_key_file"]),
+        nodes=tuple(_node(item) for item in document["nodes"]),
+        chat_url=str(document["chat_url"]).rstrip("/"),
+        default_models=dict(document.get("default_models") or {}),
+        max_body_mb=int(document["max_body_mb"]),
+    )
+
+
+def _node(item: Mapping[str, Any]) -> Node:
+    kind = item["kind"]
+    if kind not in get_args(NodeKind):
+        raise ValueError(f"nodes: kind {kind!r} is none of {', '.join(get_args(NodeKind))}")
+    key_file = item.get("key_file")
+    return Node(
+        name=str(item["name"]),
+        kind=kind,
+        url=str(item["url"]).rstrip("/"),
+        key_file=Path(key_file) if key_file else None,
+    )
+
+
+def read_secret(path: Path) -> str:
+    """The secret in a file, without surrounding white space. Raises ConfigError when unreadable or empty."""
+    try:
+        secret = path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"cannot read the secret in {path}: {error.strerror}") from error
+    if not secret:
+        raise ConfigError(f"the secret file {path} is empty")
+    return secret

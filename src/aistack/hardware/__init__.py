@@ -1,0 +1,1 @@
+"""What this machine is: facts read below a root path, and what fits on it."""

@@ -1,0 +1,168 @@
+"""Plan + Placement -> what each service is given: command line, environment, files and their hashes. Pure."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jinja2 import Environment, StrictUndefined
+
+from aistack.components.base import ConfigFile, Program, SecretValue, Service
+from aistack.plan import Plan
+
+
+class Placement(Protocol):
+    """A runtime's answers: where services are reachable, and where files and programs lie, all as text."""
+
+    def host(self, service: str) -> str:
+        """The host name at which other services reach `service`."""
+        ...
+
+    def bind(self, service: str) -> str:
+        """The address that `service` listens on."""
+        ...
+
+    def address(self, service: str, port: str = "http") -> str:
+        """`host:port` for other services."""
+        ...
+
+    def url(self, service: str, port: str = "http") -> str:
+        """`http://host:port` for other services."""
+        ...
+
+    def state(self, service: str, name: str) -> str:
+        """The folder of a StateDir."""
+        ...
+
+    def file(self, path: str) -> str:
+        """Where a ConfigFile is found."""
+        ...
+
+    def secret(self, name: str) -> str:
+        """Where the file with a secret is found."""
+        ...
+
+    def executable(self, program: Program) -> tuple[str, ...]:
+        """The command that starts `program`, to which its arguments are added."""
+        ...
+
+    @property
+    def models(self) -> str:
+        """The folder of the model store."""
+        ...
+
+    @property
+    def certificate(self) -> str:
+        """The server's certificate chain."""
+        ...
+
+    @property
+    def certificate_key(self) -> str:
+        """Its private key."""
+        ...
+
+    @property
+    def public_bind(self) -> str:
+        """The address that the proxy listens on, as nginx writes it."""
+        ...
+
+    @property
+    def worker_user(self) -> str:
+        """The user that a proxy started as root hands its workers to; empty when it is not root."""
+        ...
+
+    @property
+    def folders(self) -> Mapping[str, str]:
+        """Folders whose free space is worth watching, by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class RenderedFile:
+    """A file to write; `path` is relative to the folder of generated files."""
+
+    path: str
+    content: str
+    mode: int
+    reloadable: bool
+
+
+@dataclass(frozen=True)
+class RenderedService:
+    """A service in a runtime's own terms.
+
+    When `restart_hash` differs from that of the running service it must be started anew; when only
+    `reload_hash` differs a reload will do.
+    """
+
+    service: Service
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    secret_environment: Mapping[str, SecretValue]
+    prepare: tuple[str, ...]
+    files: tuple[RenderedFile, ...]
+    restart_hash: str
+    reload_hash: str
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self.service.name
+
+
+def render(plan: Plan, place: Placement, digest: Callable[[str], str]) -> tuple[RenderedService, ...]:
+    """Every service of `plan` as `place` has it. `digest` tells a file's content apart by its path."""
+    return tuple(_Renderer(plan, place, digest).service(service) for service in plan.services)
+
+
+def seconds(duration: str) -> float:
+    """`500ms`, `30s`, `5m`, `2h`, `1d` in seconds; `-1` and `0` stay what they are."""
+    for unit, factor in (("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)):
+        number = duration.removesuffix(unit)
+        if number != duration and number.isdigit():
+            return int(number) * factor
+    return float(duration)
+
+
+class _Renderer:
+    def __init__(self, plan: Plan, place: Placement, digest: Callable[[str], str]) -> None:
+        self._place = place
+        self._digest = digest
+        # StrictUndefined: a misspelt name is an error, not an empty string in somebody's nginx.conf.
+        self._jinja = Environment(  # noqa: S701 - no HTML is rendered
+            undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        )
+        self._jinja.filters["seconds"] = seconds
+        self._names: dict[str, Any] = {
+            "config": plan.config, "host": plan.host, "public": plan.public, "services": plan.services, "place": place,
+        }  # fmt: skip
+
+    def text(self, template: str) -> str:
+        return self._jinja.from_string(template).render(self._names)
+
+    def file(self, file: ConfigFile) -> RenderedFile:
+        return RenderedFile(file.path, self.text(file.template), file.mode, file.reloadable)
+
+    def service(self, service: Service) -> RenderedService:
+        argv = (*self._place.executable(service.program), *(self.text(part) for part in service.arguments))
+        plain = {k: self.text(v) for k, v in service.environment.items() if isinstance(v, str)}
+        secret = {k: v for k, v in service.environment.items() if isinstance(v, SecretValue)}
+        prepare = tuple(self.text(part) for part in service.prepare)
+        files = tuple(self.file(file) for file in service.config_files)
+        secrets = {name: self._digest(self._place.secret(name)) for name in service.secret_names}
+        forms = {name: (value.name, value.form) for name, value in secret.items()}
+        fixed = {file.path: file.content for file in files if not file.reloadable}
+        loaded = {file.path: file.content for file in files if file.reloadable}
+        watched = {path: self._digest(path) for path in map(self.text, service.reload_on)}
+        return RenderedService(
+            service, argv, plain, secret, prepare, files,
+            restart_hash=_hash(argv, plain, forms, prepare, fixed, secrets),
+            reload_hash=_hash(loaded, watched),
+        )  # fmt: skip
+
+    
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Runtimes: each translates Services into its own terms (processes, units, containers)."""

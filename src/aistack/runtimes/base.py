@@ -1,0 +1,102 @@
+"""What every runtime can do, and the decision that they share: what must change, and how gently."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from aistack.components.base import Program
+from aistack.render import Placement, RenderedService
+
+State = Literal["running", "starting", "stopped", "failed", "missing"]
+Step = Literal["start", "restart", "reload", "stop", "keep"]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a runtime sees of one service: `pid` 0 and `since` 0.0 when it does not run.
+
+    The hashes are those that the running process was started with and last loaded.
+    """
+
+    state: State
+    pid: int = 0
+    since: float = 0.0
+    restart_hash: str = ""
+    reload_hash: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What must happen to one service, and why; `keep` for nothing."""
+
+    service: str
+    step: Step
+    why: str
+
+
+def changes(wanted: Sequence[RenderedService], observed: Mapping[str, Observed]) -> tuple[Change, ...]:
+    """Compare wishes with facts: first what must go, then each wanted service in its order. Pure."""
+    names = {rendered.name for rendered in wanted}
+    gone = [
+        Change(name, "stop", "no longer part of the stack")
+        for name, seen in observed.items()
+        if name not in names and seen.state != "missing"
+    ]
+    return (*gone, *(_change(rendered, observed.get(rendered.name)) for rendered in wanted))
+
+
+def _change(rendered: RenderedService, seen: Observed | None) -> Change:
+    if seen is None or seen.state in ("missing", "stopped"):
+        return Change(rendered.name, "start", "not running")
+    if seen.state == "failed":
+        return Change(rendered.name, "restart", seen.note or "it failed")
+    if seen.restart_hash != rendered.restart_hash:
+        return Change(rendered.name, "restart", "its settings changed")
+    if seen.reload_hash != rendered.reload_hash:
+        return Change(rendered.name, "reload", "its configuration changed")
+    return Change(rendered.name, "keep", "nothing to do")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One piece of news while a runtime works: `state` of `service`, with `detail` for people."""
+
+    service: str
+    state: Literal["installing", "waiting", "starting", "stopping", "reloading", "healthy", "stopped", "failed"]
+    detail: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+class Runtime(Protocol):
+    """Keeps the services of a plan running; knows nothing of which program is which."""
+
+    @property
+    def placement(self) -> Placement:
+        """Where things are under this runtime."""
+        ...
+
+    def install(self, programs: Sequence[tuple[str, Program]], report: Report) -> None:
+        """Make every (service, program) available. Raises ProgramError."""
+        ...
+
+    def observe(self) -> Mapping[str, Observed]:
+        """The services as they are; asks, changes nothing."""
+        ...
+
+    def apply(self, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
+        """Carry out `steps`, each service after what it needs is healthy. Raises ServiceError.
+
+        May be ended at any moment and called again.
+        """
+        ...
+
+    def down(self, report: Report) -> None:
+        """Stop everything; data stays."""
+        ...
+
+    def logs(self, service: str, lines: int, follow: bool) -> Iterator[str]:
+        """The last `lines` of a service's log, and with `follow` what comes after, until interrupted."""
+        ...

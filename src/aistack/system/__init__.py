@@ -1,0 +1,1 @@
+"""The three doors to the machine: programs (`run`), files (`files`) and ports (`probe`)."""

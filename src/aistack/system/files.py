@@ -1,0 +1,79 @@
+"""The only writer of files: whole or not at all, and only when something differs."""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from aistack.errors import UserError
+
+
+def write(path: Path, content: str | bytes, mode: int = 0o644) -> bool:
+    """Make `path` hold `content` with `mode`, atomically; its folders are made as needed.
+
+    Returns whether anything changed. A reader sees the old file or the new one, never a part,
+    also after `kill -9` or a full disk. Raises UserError when the disk is full or the path is
+    not ours to write.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        if path.is_file() and path.read_bytes() == data and path.stat().st_mode & 0o777 == mode:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data, mode)
+    except OSError as error:
+        raise explained(error, path) from error
+    return True
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+def make_directory(path: Path, mode: int = 0o755) -> None:
+    """Make `path` a directory with `mode`, whatever the umask. Raises UserError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)
+    except OSError as error:
+        raise explained(error, path) from error
+
+
+def remove(path: Path) -> bool:
+    """Remove a file or a whole directory; returns whether there was one. Raises UserError."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+            return True
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise explained(error, path) from error
+    return True
+
+
+def explained(error: OSError, path: Path) -> UserError:
+    """The UserError that tells what `error` means for `path` and what to do about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            f"no space left on the disk that holds {path}",
+            f"free some space (`df -h {path.parent}`), then run the same command again; nothing was lost",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"may not write {path}: {error.strerror}", "run as the user who owns the stack")
+    return UserError(f"cannot write {path}: {error.strerror or error}", "check the path and its file system")
