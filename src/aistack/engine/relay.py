@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import cast
 
 from aistack.engine.answers import ApiError
 from aistack.engine.connection import Connection
@@ -56,8 +57,7 @@ class Upstream(asyncio.Protocol):
         self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._client.relay_from(transport)
+        self._client.relay_from(cast(asyncio.Transport, transport))
 
     def data_received(self, data: bytes) -> None:
         if self._head is None:

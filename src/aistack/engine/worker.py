@@ -12,6 +12,7 @@ from collections import deque
 from pathlib import Path
 
 from aistack.engine.launch import Launch
+from aistack.system import files
 
 _LOAD_LIMIT_S = 900.0  # tens of gigabytes from a slow disk
 _END_LIMIT_S = 5.0
@@ -27,8 +28,9 @@ class LoadFailure(Exception):
 class Worker:
     """A llama.cpp server. `address` is the path of its socket, `exited` done when the process is gone."""
 
-    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, address: str, socket: Path) -> None:
         self._process = process
+        self._socket = socket
         self.address = address
         self.pid = process.pid
         self._errors: deque[str] = deque(maxlen=20)
@@ -82,6 +84,7 @@ class Worker:
     async def _watch(self) -> int:
         status = await self._process.wait()
         await self._reading
+        files.remove(self._socket)
         return status
 
 
@@ -97,7 +100,7 @@ async def start(launch: Launch, run_dir: Path, directory: int, number: int) -> W
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C in a terminal is for the front, which then ends us in order
     )  # fmt: skip
-    worker = Worker(process, f"/proc/self/fd/{directory}/{socket_name}")
+    worker = Worker(process, f"/proc/self/fd/{directory}/{socket_name}", run_dir / socket_name)
     try:
         assert process.stdin is not None
         process.stdin.write(json.dumps(dataclasses.asdict(launch)).encode())

@@ -1,1 +1,1 @@
-"""The custom API between the proxy and the engines: authenticate, choose a node, relay or translate, stream back."""
+"""The custom API between proxy and engines: authenticate, choose a node, relay or translate, stream back."""

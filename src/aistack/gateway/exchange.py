@@ -1,4 +1,4 @@
-"""One request and its answer over ASGI: headers in, body in, bytes out, and whether the client is still there."""
+"""One request and its answer over ASGI: headers and body in, bytes out, and whether the client is there."""
 
 import asyncio
 import time
@@ -26,8 +26,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_complete", "_gone", "_receive", "_send", "first_byte_at", "headers", "method", "model", "path",
-        "principal", "raw_path", "repeated", "started_at", "status",
+        "_complete", "_gone", "_receive", "_send", "failed_node", "first_byte_at", "headers", "method",
+        "model", "path", "principal", "raw_path", "repeated", "started_at", "status",
     )  # fmt: skip
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -42,6 +42,7 @@ class Exchange:
         self.raw_path: bytes = scope["raw_path"]
         self.status = 0
         self.model: str | None = None
+        self.failed_node: str | None = None
         self.principal: Principal | None = None
         self.headers: dict[bytes, bytes] = {}
         self.repeated: bytes | None = None
@@ -93,22 +94,19 @@ class Exchange:
         return document, body
 
     async def reply(
-        self, status: int, body: bytes, content_type: bytes = JSON, headers: tuple[tuple[bytes, bytes], ...] = ()
+        self,
+        status: int,
+        body: bytes,
+        content_type: bytes = JSON,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         """Answer with a whole body."""
         self.status = status
         self.first_byte_at = time.perf_counter()
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    (b"content-type", content_type),
-                    (b"content-length", b"%d" % len(body)),
-                    *headers,
-                ],
-            }
-        )
+        own = [(b"content-length", b"%d" % len(body))] if status != 204 else []
+        if content_type:
+            own.append((b"content-type", content_type))
+        await self._send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
         self._complete = True
         await self._send({"type": "http.response.body", "body": body})
 
@@ -140,7 +138,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": piece})
 
     async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do `work`, once the body is read, but stop it at once when the client goes: then raises ClientGone."""
+        """Do `work`, once the body is read; when the client goes, stop it at once and raise ClientGone."""
         task = asyncio.current_task()
         assert task is not None
         watcher = asyncio.ensure_future(self._cancel_when_gone(task))
@@ -165,5 +163,5 @@ class Exchange:
 def _too_large(limit: int) -> Refusal:
     # The rest of the body is not read, so the connection cannot serve another request.
     return Refusal(
-        413, f"the request body is larger than {limit // 1_000_000} MB", None, ((b"connection", b"close"),)
+        413, f"the request body is larger than {limit >> 20} MB", None, ((b"connection", b"close"),)
     )

@@ -78,7 +78,8 @@ class KeyStore:
                 )
         except sqlite3.IntegrityError as error:
             raise UserError(
-                f"there is a key called {name!r} already", f"choose another name, or first: aistack keys revoke {name}"
+                f"there is a key called {name!r} already",
+                f"choose another name, or first: aistack keys revoke {name}",
             ) from error
         return plain, key
 
@@ -91,12 +92,14 @@ class KeyStore:
         return tuple(Key(*row) for row in rows)
 
     def revoke(self, name_or_id: str) -> Key:
-        """Revoke the live key of that name or id, at once; returns it. Raises UserError when there is none."""
+        """Revoke the live key of that name or id, at once. Raises UserError when there is none."""
         with _explained(self._database):
             row = self._connection.execute(
-                "UPDATE keys SET revoked_at = ? WHERE revoked_at IS NULL AND (id = ? OR name = ?)"
+                "UPDATE keys SET revoked_at = :now WHERE revoked_at IS NULL AND"
+                # An id wins over a key that somebody gave that id as its name.
+                " (id = :it OR (name = :it AND NOT EXISTS (SELECT 1 FROM keys WHERE id = :it)))"
                 " RETURNING id, name, owner, created_at, revoked_at",
-                (time.time(), name_or_id, name_or_id),
+                {"now": time.time(), "it": name_or_id},
             ).fetchone()
         if row is None:
             raise UserError(f"there is no live key called {name_or_id!r}", "see: aistack keys ls")
@@ -169,7 +172,8 @@ def _migrate(connection: sqlite3.Connection, database: Path) -> None:
         version = _version(connection)
         if version > len(_MIGRATIONS):
             raise UserError(
-                f"{database} was written by a newer aistack (schema {version})", "use that version, or restore a backup"
+                f"{database} was written by a newer aistack (schema {version})",
+                "use that version, or restore a backup",
             )
         for migration in _MIGRATIONS[version:]:
             for statement in migration.split(";"):
@@ -193,4 +197,6 @@ def _explained(database: Path) -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise
     except (sqlite3.Error, OSError) as error:
-        raise UserError(f"cannot use the gateway's database {database}: {error}", "check its folder and the disk") from error
+        raise UserError(
+            f"cannot use the gateway's database {database}: {error}", "check its folder and the disk"
+        ) from error

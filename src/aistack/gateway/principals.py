@@ -13,7 +13,7 @@ from aistack.gateway.refusals import Refusal
 # The headers that say who asks or whence; a request that carries one of them twice is refused.
 IDENTITY_HEADERS = frozenset(
     {
-        b"authorization", b"x-api-key", b"x-aistack-edge", b"content-length",
+        b"authorization", b"cookie", b"x-api-key", b"x-aistack-edge", b"content-length",
         b"x-openwebui-user-id", b"x-openwebui-user-name", b"x-openwebui-user-email", b"x-openwebui-user-role",
     }
 )  # fmt: skip

@@ -18,17 +18,24 @@ class Refusal(Exception):
     """A request that is answered with an error.
 
     `status` is the HTTP status, `message` says why in words for the caller (no secrets, no upstream
-    addresses), `code` is OpenAI's machine-readable word or None, `headers` go into the answer.
+    addresses), `code` is OpenAI's machine-readable word or None, `headers` go into the answer;
+    `node` is the engine node whose answer or silence this is, if it is one's.
     """
 
     def __init__(
-        self, status: int, message: str, code: str | None = None, headers: tuple[tuple[bytes, bytes], ...] = ()
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        node: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
         self.headers = headers
+        self.node = node
 
 
 class ClientGone(Exception):
@@ -47,9 +54,8 @@ def unknown_model(name: str) -> Refusal:
 
 def node_down(node: str) -> Refusal:
     """503: the engine that should answer does not."""
-    return Refusal(
-        503, f"engine node '{node}' does not answer; try again shortly", "engine_unavailable", ((b"retry-after", b"5"),)
-    )
+    message = f"engine node '{node}' does not answer; try again shortly"
+    return Refusal(503, message, "engine_unavailable", ((b"retry-after", b"5"),), node)
 
 
 def openai_error(refusal: Refusal) -> bytes:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from aistack.models.demo_words import AFTER, END, OTHER, UNSPACED, WORDS
 
-NAME = "demo"
 TITLE = "aistack demo (random words)"
 
 _WIDTH, _LAYERS, _HEADS, _INNER, _CONTEXT = 64, 2, 4, 128, 4096

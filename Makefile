@@ -1,0 +1,26 @@
+# The two commands: `make up` brings the stack up, `make test` runs every test.
+.PHONY: up test check bench docs
+
+up:            ## bring the stack up (a second time changes nothing)
+	@scripts/bootstrap
+	@.venv/bin/aistack init --defaults --if-missing
+	@.venv/bin/aistack up --yes
+
+test:          ## everything, end to end too
+	@scripts/bootstrap dev
+	@scripts/test-tools
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+	.venv/bin/pytest
+
+check:         ## format, types and unit tests, within a minute
+	@scripts/bootstrap dev
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+	.venv/bin/pytest -q tests/unit
+
+bench:         ## measurements side by side; writes docs/benchmarks.md
+	@scripts/bootstrap dev
+	.venv/bin/python -m benchmarks
+
+docs:          ## what is generated from the code: the sample file and the reference
+	@scripts/bootstrap dev
+	.venv/bin/python -m aistack.config.reference

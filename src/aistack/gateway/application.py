@@ -1,0 +1,147 @@
+"""The ASGI application: find the operation, let the caller in or not, answer, count, log."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from aistack.gateway import management, ollama_embeddings, ollama_surface, openai_surface
+from aistack.gateway.access_log import AccessLog
+from aistack.gateway.exchange import Exchange, Message, Receive, Send
+from aistack.gateway.metrics import CONTENT_TYPE
+from aistack.gateway.refusals import ClientGone, Refusal, ollama_error, openai_error
+from aistack.gateway.routes import Match, Route, Surface, find, surface_of
+from aistack.gateway.services import Services
+
+Handler = Callable[[Exchange, Services], Awaitable[None]]
+
+# nginx's number for a client that went away first; it stands only in our log and metrics.
+CLIENT_GONE = 499
+
+_log = logging.getLogger("aistack.gateway")
+
+_CHALLENGES = {
+    Surface.OLLAMA: (b"www-authenticate", b'Basic realm="aistack"'),
+    Surface.OPENAI: (b"www-authenticate", b'Bearer realm="aistack"'),
+}
+_UNKNOWN = "unknown"
+
+
+async def _health(exchange: Exchange, services: Services) -> None:
+    if services.nodes.any_up:
+        return await exchange.reply(200, b'{"status":"ok"}')
+    return await exchange.reply(503, b'{"status":"unavailable"}')
+
+
+async def _live(exchange: Exchange, _: Services) -> None:
+    await exchange.reply(200, b'{"status":"ok"}')
+
+
+async def _metrics(exchange: Exchange, services: Services) -> None:
+    if exchange.from_edge:
+        raise Refusal(403, "metrics are not for the outside")
+    await exchange.reply(200, services.meters.text(), CONTENT_TYPE)
+
+
+async def _authorize_admin(exchange: Exchange, services: Services) -> None:
+    await services.administrators.authorize(exchange.headers)
+    await exchange.reply(204, b"", b"")
+
+
+_OPEN: dict[str, Handler] = {
+    "health": _health,
+    "live": _live,
+    "metrics": _metrics,
+    "authorize-admin": _authorize_admin,
+}
+_PROTECTED: dict[tuple[Surface, str], Handler] = {
+    (Surface.OPENAI, "models"): openai_surface.models,
+    **{
+        (Surface.OPENAI, name): partial(openai_surface.generation, operation=name)
+        for name in ("chat/completions", "completions", "embeddings")
+    },
+    (Surface.OLLAMA, "root"): ollama_surface.root,
+    (Surface.OLLAMA, "version"): ollama_surface.version,
+    (Surface.OLLAMA, "tags"): ollama_surface.tags,
+    (Surface.OLLAMA, "ps"): ollama_surface.running,
+    (Surface.OLLAMA, "show"): ollama_surface.show,
+    (Surface.OLLAMA, "chat"): ollama_surface.chat,
+    (Surface.OLLAMA, "generate"): ollama_surface.generate,
+    (Surface.OLLAMA, "embed"): ollama_embeddings.embed,
+    (Surface.OLLAMA, "embeddings"): ollama_embeddings.embeddings_of_one,
+}
+
+
+class Application:
+    """The gateway as an ASGI application. `services` is made by the caller, who also closes it."""
+
+    def __init__(self, services: Services, access_log: AccessLog) -> None:
+        self._services = services
+        self._access_log = access_log
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request (`http` is the only kind of scope that the server is set to give)."""
+        exchange = Exchange(scope, receive, send)
+        match = find(exchange.path)
+        meters = self._services.meters
+        meters.in_flight.inc()
+        try:
+            await self._answer(exchange, match)
+        except Refusal as refusal:
+            if refusal.node and refusal.status >= 500:
+                exchange.failed_node = refusal.node
+            await _refuse(exchange, match, refusal)
+        except ClientGone:
+            exchange.status = CLIENT_GONE
+        except Exception:
+            _log.exception("a request failed: %s", exchange.raw_path.decode("latin-1"))
+            if exchange.status:
+                raise  # the answer has begun: the server cuts the connection, so nobody takes it for whole
+            await _refuse(exchange, match, Refusal(500, "the gateway failed; its log says why"))
+        finally:
+            meters.in_flight.dec()
+            self._record(exchange, match.route if match else None)
+
+    async def _answer(self, exchange: Exchange, match: Match | None) -> None:
+        if match is None:
+            raise Refusal(404, "there is nothing at this path")
+        route = match.route
+        if route.management:
+            management.require_administrator(exchange, self._services)
+            if not route.methods:
+                raise Refusal(404, "there is nothing at this path")
+        if exchange.method not in route.methods:
+            allowed = ", ".join(route.methods).encode()
+            raise Refusal(405, f"{exchange.method} is not for this path", None, ((b"allow", allowed),))
+        if exchange.repeated:
+            raise Refusal(400, f"the header {exchange.repeated.decode('latin-1')} was sent twice")
+        if route.surface is Surface.SERVICE:
+            return await _OPEN[route.name](exchange, self._services)
+        if route.management:
+            return await management.manage(exchange, self._services, match)
+        exchange.principal = self._services.gatekeeper.admit(exchange.headers)
+        if match.argument:
+            return await openai_surface.model(exchange, self._services, match.argument)
+        return await _PROTECTED[route.surface, route.name](exchange, self._services)
+
+    def _record(self, exchange: Exchange, route: Route | None) -> None:
+        now = time.perf_counter()
+        started = exchange.started_at
+        first = exchange.first_byte_at - started if exchange.first_byte_at else None
+        surface = route.surface if route else surface_of(exchange.path)
+        name = route.name if route else _UNKNOWN
+        self._services.meters.answered(
+            surface, name, exchange.status, exchange.model or "", first, now - started
+        )
+        if exchange.failed_node:
+            self._services.meters.node_failed(exchange.failed_node)
+        self._access_log.record(exchange)
+
+
+async def _refuse(exchange: Exchange, match: Match | None, refusal: Refusal) -> None:
+    surface = match.route.surface if match else surface_of(exchange.path)
+    headers = refusal.headers
+    if refusal.status == 401 and (challenge := _CHALLENGES.get(surface)):
+        headers = (*headers, challenge)
+    body = ollama_error(refusal) if surface is Surface.OLLAMA else openai_error(refusal)
+    await exchange.reply(refusal.status, body, headers=headers)

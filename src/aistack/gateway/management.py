@@ -1,0 +1,72 @@
+"""Model management over Ollama's surface: for administrators of the chat, on nodes that are Ollama."""
+
+from aistack.gateway.exchange import Exchange
+from aistack.gateway.nodes import NodeState
+from aistack.gateway.ollama_surface import pass_on
+from aistack.gateway.refusals import Refusal
+from aistack.gateway.relay import relay
+from aistack.gateway.routes import Match
+from aistack.gateway.services import Services
+
+_INSTEAD = (
+    "this stack's engine does not manage models over the API;"
+    " on the server, `aistack models pull NAME` is the way"
+)
+
+
+def require_administrator(exchange: Exchange, services: Services) -> None:
+    """Return for an administrator of the chat who did not come through the proxy; else raise Refusal 403.
+
+    Whoever has no valid credential learns no more than one who has: 403 for all.
+    """
+    refusal = Refusal(
+        403, "models are managed by administrators, with `aistack models` or in the chat's settings"
+    )
+    if exchange.from_edge or exchange.repeated:
+        raise refusal
+    try:
+        exchange.principal = services.gatekeeper.admit(exchange.headers)
+    except Refusal as error:
+        raise refusal from error
+    if not exchange.principal.administrates:
+        raise refusal
+
+
+async def manage(exchange: Exchange, services: Services, match: Match) -> None:
+    """Pass a management request on. Raises Refusal 501 when the node that it concerns is not Ollama."""
+    if match.route.name == "blobs":
+        state = _ollama(services)
+        path = f"/api/blobs/{_digest(match.argument)}"
+        if exchange.method == "HEAD":
+            return await pass_on(exchange, state, path, None, "HEAD")
+        async with state.peer.request("POST", path, exchange.body_parts()) as response:
+            return await relay(exchange, response, state.node)
+    body, raw = await exchange.json(services.body_limit)
+    name = body.get("source") or body.get("model") or body.get("name")
+    state = _concerned(services, name, wanted_new=match.route.name in ("pull", "create"))
+    await pass_on(exchange, state, f"/api/{match.route.name}", raw, exchange.method)
+    return await state.check()
+
+
+def _concerned(services: Services, name: object, *, wanted_new: bool) -> NodeState:
+    """The node with the model `name`; for one that is not there, or is wanted anew, the first Ollama."""
+    if not wanted_new and isinstance(name, str):
+        for state in services.nodes.states:
+            if state.has(name):
+                if state.node.kind != "ollama":
+                    raise Refusal(501, _INSTEAD)
+                return state
+    return _ollama(services)
+
+
+def _ollama(services: Services) -> NodeState:
+    for state in services.nodes.states:
+        if state.node.kind == "ollama":
+            return state
+    raise Refusal(501, _INSTEAD)
+
+
+def _digest(argument: str) -> str:
+    if argument.startswith("sha256:") and argument[7:].isalnum():
+        return argument
+    raise Refusal(400, "invalid digest")

@@ -1,0 +1,169 @@
+"""Ollama's surface: passed on to nodes that are Ollama, translated for those that speak OpenAI's."""
+
+import asyncio
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from aistack.gateway.exchange import NDJSON, Exchange
+from aistack.gateway.listing import Model
+from aistack.gateway.nodes import NodeState
+from aistack.gateway.refusals import Refusal, bad_request
+from aistack.gateway.relay import relay
+from aistack.gateway.services import Services
+from aistack.gateway.translation import describe, options, replies, requests
+from aistack.gateway.translation.replies import Shape, chat_shape, generate_shape
+from aistack.gateway.translation.requests import Translated
+from aistack.gateway.translation.streams import LineStream
+from aistack.gateway.upstream import FAILURES, broke_off, parsed, refusal_of, whole
+
+Json = dict[str, Any]
+
+# The API that we follow. Clients turn features on by it, so it is Ollama's number and not ours.
+API_VERSION = "0.34.0"
+_ASK_TIMEOUT_S = 5.0
+
+
+async def root(exchange: Exchange, _: Services) -> None:
+    """`GET /ollama`: what Ollama says at its root, by which clients know it."""
+    await exchange.reply(200, b"Ollama is running", b"text/plain; charset=utf-8")
+
+
+async def version(exchange: Exchange, services: Services) -> None:
+    """`GET /api/version`: that of the first Ollama among the nodes, else the one we follow."""
+    for state in services.nodes.states:
+        if state.node.kind == "ollama" and state.up:
+            found = await state.peer.json("GET", "/api/version", timeout_s=_ASK_TIMEOUT_S)
+            return await exchange.reply(200, orjson.dumps(found))
+    return await exchange.reply(200, orjson.dumps({"version": API_VERSION}))
+
+
+async def tags(exchange: Exchange, services: Services) -> None:
+    """`GET /api/tags`: the models of all nodes."""
+    found = await services.nodes.models()
+    await exchange.reply(200, orjson.dumps({"models": [model.ollama for _, model in found]}))
+
+
+async def running(exchange: Exchange, services: Services) -> None:
+    """`GET /api/ps`: the models loaded on all nodes; a node that does not answer has none."""
+    lists = await asyncio.gather(*(_running_on(state) for state in services.nodes.states if state.up))
+    await exchange.reply(200, orjson.dumps({"models": [entry for entries in lists for entry in entries]}))
+
+
+async def show(exchange: Exchange, services: Services) -> None:
+    """`POST /api/show`."""
+    body, raw = await exchange.json(services.body_limit)
+    state, model = await services.target(exchange, body.get("model") or body.get("name"))
+    if state.node.kind == "ollama":
+        return await pass_on(exchange, state, "/api/show", raw)
+    item = model.openai
+    if state.node.kind == "llamacpp":
+        item = await state.peer.json(
+            "GET", f"/engine/models/{quote(model.id, safe='')}", timeout_s=_ASK_TIMEOUT_S
+        )
+    return await exchange.reply(200, orjson.dumps(describe.shown(item)))
+
+
+async def chat(exchange: Exchange, services: Services) -> None:
+    """`POST /api/chat`; without messages it loads or unloads the model."""
+    body, raw = await exchange.json(services.body_limit)
+    state, model = await services.target(exchange, body.get("model"))
+    if state.node.kind == "ollama":
+        return await pass_on(exchange, state, "/api/chat", raw)
+    if not body.get("messages"):
+        return await _load(exchange, state, model, body, chat_shape)
+    translated = requests.chat(body, model.id, llama=state.node.kind == "llamacpp")
+    return await _generate(exchange, state, body, translated)
+
+
+async def generate(exchange: Exchange, services: Services) -> None:
+    """`POST /api/generate`; without a prompt it loads or unloads the model."""
+    body, raw = await exchange.json(services.body_limit)
+    state, model = await services.target(exchange, body.get("model"))
+    if state.node.kind == "ollama":
+        return await pass_on(exchange, state, "/api/generate", raw)
+    prompt = body.setdefault("prompt", "")
+    if not isinstance(prompt, str):
+        raise bad_request("prompt must be a string")
+    if not prompt and not body.get("images"):
+        return await _load(exchange, state, model, body, generate_shape)
+    translated = requests.generate(body, model.id, llama=state.node.kind == "llamacpp")
+    return await _generate(exchange, state, body, translated)
+
+
+async def pass_on(exchange: Exchange, state: NodeState, path: str, data: Any, method: str = "POST") -> None:
+    """Send a request to a node that is Ollama as it is, and its answer back as it is."""
+
+    async def work() -> None:
+        async with state.peer.request(method, path, data) as response:
+            await relay(exchange, response, state.node)
+
+    await exchange.while_connected(work())
+
+
+async def _generate(exchange: Exchange, state: NodeState, body: Json, translated: Translated) -> None:
+    answer = _streamed if requests.streamed(body) else _answered
+    await exchange.while_connected(answer(exchange, state, body, translated))
+
+
+async def _answered(exchange: Exchange, state: NodeState, body: Json, translated: Translated) -> None:
+    document = await state.peer.json("POST", translated.path, translated.body)
+    line = replies.whole(body["model"], document, translated.shape, exchange.started_at)
+    await exchange.reply(200, orjson.dumps(line))
+
+
+async def _streamed(exchange: Exchange, state: NodeState, body: Json, translated: Translated) -> None:
+    lines = LineStream(body["model"], translated.shape, exchange.started_at)
+    async with state.peer.request("POST", translated.path, orjson.dumps(translated.body)) as response:
+        if response.status >= 300:
+            raise await refusal_of(response, state.node)
+        if response.content_type != "text/event-stream":
+            # A server that does not stream: its whole answer is the last line.
+            document = parsed(await whole(response, state.node), state.node)
+            line = replies.whole(body["model"], document, translated.shape, exchange.started_at)
+            return await exchange.reply(200, orjson.dumps(line) + b"\n", NDJSON)
+        await exchange.start(200, NDJSON)
+        try:
+            async for piece in response.content.iter_any():
+                if told := lines.feed(piece):
+                    await exchange.write(told)
+        except FAILURES:
+            exchange.failed_node = state.name
+        return await exchange.end(lines.finish(broke_off(state.node)))
+
+
+async def _load(exchange: Exchange, state: NodeState, model: Model, body: Json, shape: Shape) -> None:
+    """Load the model, or unload it when `keep_alive` is 0."""
+    unload = options.means_unload(body.get("keep_alive"))
+    reason = "unload" if unload else "load"
+
+    async def work() -> None:
+        if state.node.kind == "llamacpp" and unload:
+            await state.peer.json("POST", "/engine/unload", {"model": model.id})
+        elif state.node.kind == "llamacpp":
+            wanted = requests.keep_alive(body, llama=True)
+            # The least that makes the engine load a model.
+            await state.peer.json("POST", "/tokenize", {"model": model.id, "content": "", **wanted})
+        elif unload:
+            raise Refusal(501, f"the engine that serves {body['model']} does not unload models on request")
+        line = replies.loaded(body["model"], shape, reason, exchange.started_at)
+        content_type = NDJSON if requests.streamed(body) else b"application/json"
+        await exchange.reply(200, orjson.dumps(line) + b"\n", content_type)
+
+    await exchange.while_connected(work())
+
+
+async def _running_on(state: NodeState) -> list[Json]:
+    try:
+        if state.node.kind == "llamacpp":
+            loaded = await state.peer.json("GET", "/engine/loaded", timeout_s=_ASK_TIMEOUT_S)
+            return describe.running(loaded, state.models)
+        if state.node.kind == "ollama":
+            entries: list[Json] = (await state.peer.json("GET", "/api/ps", timeout_s=_ASK_TIMEOUT_S))[
+                "models"
+            ]
+            return entries
+    except Refusal:
+        return []
+    return []

@@ -1,0 +1,129 @@
+"""Which path is which operation of which surface: data only, no code is chosen here.
+
+Paths arrive percent-decoded once and are matched as they are: no folding of case, slashes or dots.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import unquote
+
+
+class Surface(StrEnum):
+    """Whose manners an answer follows."""
+
+    OPENAI = "openai"
+    OLLAMA = "ollama"
+    SERVICE = "service"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One operation: its surface, its name (also the label in metrics), and the methods it takes."""
+
+    surface: Surface
+    name: str
+    methods: tuple[str, ...]
+    management: bool = False
+
+
+@dataclass(frozen=True)
+class Match:
+    """A route and what its path names: a model for `models/{id}`, a digest for `blobs/{digest}`."""
+
+    route: Route
+    argument: str = ""
+
+
+# `/ollama/v1` is there because Ollama itself serves OpenAI's surface below its own root.
+_OPENAI_ROOTS = ("/v1", "/api/v1", "/ollama/v1")
+_OLLAMA_ROOT = "/ollama/api"
+_READ = ("GET", "HEAD")
+_WRITE = ("POST",)
+
+_OPENAI = {
+    "models": _READ,
+    "chat/completions": _WRITE,
+    "completions": _WRITE,
+    "embeddings": _WRITE,
+}
+_OLLAMA = {
+    "version": _READ,
+    "tags": _READ,
+    "ps": _READ,
+    "show": _WRITE,
+    "chat": _WRITE,
+    "generate": _WRITE,
+    "embed": _WRITE,
+    "embeddings": _WRITE,
+}
+_MANAGEMENT = {
+    "pull": _WRITE,
+    "push": _WRITE,
+    "create": _WRITE,
+    "copy": _WRITE,
+    "delete": ("DELETE",),
+}
+_SERVICE = {
+    "/health": Route(Surface.SERVICE, "health", _READ),
+    "/health/live": Route(Surface.SERVICE, "live", _READ),
+    "/metrics": Route(Surface.SERVICE, "metrics", _READ),
+    "/internal/authorize-admin": Route(Surface.SERVICE, "authorize-admin", _READ),
+}
+
+_MODEL = Route(Surface.OPENAI, "models/{id}", _READ)
+_BLOB = Route(Surface.OLLAMA, "blobs", ("HEAD", "POST"), management=True)
+_RUNNING = Route(Surface.OLLAMA, "root", _READ)
+# Stands for every spelling of a management path that is not the plain one: never served, only refused.
+_DISGUISED = Route(Surface.OLLAMA, "management", (), management=True)
+
+
+def _table() -> dict[str, Match]:
+    table = {path: Match(route) for path, route in _SERVICE.items()}
+    for root in _OPENAI_ROOTS:
+        for name, methods in _OPENAI.items():
+            table[f"{root}/{name}"] = Match(Route(Surface.OPENAI, name, methods))
+    for name, methods in _OLLAMA.items():
+        table[f"{_OLLAMA_ROOT}/{name}"] = Match(Route(Surface.OLLAMA, name, methods))
+    for name, methods in _MANAGEMENT.items():
+        table[f"{_OLLAMA_ROOT}/{name}"] = Match(Route(Surface.OLLAMA, name, methods, management=True))
+    table["/ollama"] = table["/ollama/"] = Match(_RUNNING)
+    return table
+
+
+_TABLE = _table()
+
+
+def find(path: str) -> Match | None:
+    """The route of a path, or None. Takes any string."""
+    if match := _TABLE.get(path):
+        return match
+    for root in _OPENAI_ROOTS:
+        prefix = f"{root}/models/"
+        if path.startswith(prefix) and len(path) > len(prefix):
+            return Match(_MODEL, path[len(prefix) :])
+    prefix = f"{_OLLAMA_ROOT}/blobs/"
+    if path.startswith(prefix) and len(path) > len(prefix):
+        return Match(_BLOB, path[len(prefix) :])
+    return Match(_DISGUISED) if _means_management(path) else None
+
+
+def surface_of(path: str) -> Surface:
+    """In whose shape to refuse a path that is no route."""
+    ours = path == "/ollama" or path.startswith("/ollama/")
+    return Surface.OLLAMA if ours and not path.startswith("/ollama/v1/") else Surface.OPENAI
+
+
+def _means_management(path: str) -> bool:
+    """Whether some server, more lenient than we are, would take `path` for model management."""
+    while (decoded := unquote(path)) != path:
+        path = decoded
+    segments: list[str] = []
+    for segment in path.replace("\\", "/").casefold().split("/"):
+        name = segment.partition(";")[0].strip()
+        if name == "..":
+            del segments[-1:]
+        elif name not in ("", "."):
+            segments.append(name)
+    return segments[:2] == ["ollama", "api"] and any(
+        segment in _MANAGEMENT or segment == "blobs" for segment in segments[2:3]
+    )

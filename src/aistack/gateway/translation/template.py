@@ -1,0 +1,67 @@
+"""A caller's own template for `/api/generate`: the part of Go's templates that prompts use.
+
+Known are `{{ .System }}`, `{{ .Prompt }}`, `{{ .Response }}`, `{{ if .X }}`, `{{ else }}`, `{{ end }}` and
+the trimming marks `{{-` and `-}}`; anything else is refused, never guessed.
+"""
+
+import re
+from collections.abc import Iterator
+
+from aistack.gateway.refusals import bad_request
+
+_ACTION = re.compile(r"(\s*)\{\{(-?)\s*(.*?)\s*(-?)\}\}(\s*)", re.DOTALL)
+_FIELD = re.compile(r"\.(System|Prompt|Response)")
+_LONGEST = 100_000
+
+
+def filled(template: str, *, system: str, prompt: str) -> str:
+    """The prompt that `template` makes, up to where the model's response begins.
+
+    Raises Refusal 400 for a template that uses more than is known here.
+    """
+    if not isinstance(template, str) or len(template) > _LONGEST:
+        raise bad_request("template must be a string")
+    values = {"System": system, "Prompt": prompt, "Response": ""}
+    written: list[str] = []
+    # One entry an open `if`: whether its present branch is written.
+    branches: list[bool] = []
+    for is_action, text in _pieces(template):
+        if not is_action:
+            if all(branches):
+                written.append(text)
+        elif field := _FIELD.fullmatch(text):
+            if all(branches):
+                if field[1] == "Response":
+                    return "".join(written)
+                written.append(values[field[1]])
+        else:
+            _branch(text, values, branches)
+    if branches:
+        raise bad_request("template: an {{ if }} has no {{ end }}")
+    return "".join(written)
+
+
+def _branch(action: str, values: dict[str, str], branches: list[bool]) -> None:
+    word, _, condition = action.partition(" ")
+    field = _FIELD.fullmatch(condition.strip())
+    if word == "if" and field:
+        branches.append(bool(values[field[1]]))
+    elif action == "else" and branches:
+        branches[-1] = not branches[-1]
+    elif action == "end" and branches:
+        branches.pop()
+    else:
+        raise bad_request(
+            f"template: {{{{ {action} }}}} is not supported here; send the finished prompt with raw: true"
+        )
+
+
+def _pieces(template: str) -> Iterator[tuple[bool, str]]:
+    """The template as (is an action, text) in order, with the trimming marks obeyed."""
+    position = 0
+    for match in _ACTION.finditer(template):
+        before, trim_before, action, trim_after, after = match.groups()
+        yield False, template[position : match.start()] + ("" if trim_before else before)
+        yield True, action
+        position = match.end() if trim_after else match.end() - len(after)
+    yield False, template[position:]

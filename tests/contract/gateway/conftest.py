@@ -1,0 +1,154 @@
+"""Real processes for the gateway's suite: our engine with small models, a gateway for each kind of node."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aistack.gateway.keys import KeyStore
+from aistack.models.demo import write_demo
+
+from .processes import Gateway, Process, StartGateway, address, free_port, stop, wait_for
+from .scripted import MODEL_LIST, TAG_LIST, ScriptedUpstream
+from .tiny_model import write_tiny_embed
+
+INTERNAL_KEY = "internal-key-of-the-tests"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gateway")
+
+
+@pytest.fixture(scope="session")
+def start_program() -> Iterator[Callable[..., tuple[Process, Path]]]:
+    """Starts `python -m MODULE --settings FILE`; all are stopped at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(module: str, settings: dict[str, Any], where: Path) -> tuple[Process, Path]:
+            where.mkdir(parents=True, exist_ok=True)
+            file = where / "settings.json"
+            file.write_text(json.dumps(settings))
+            log = where / "log"
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", module, "--settings", str(file)],
+                    stdout=output,
+                    stderr=output,
+                    env={**os.environ, "PYTHONWARNINGS": "error"},
+                )
+            stack.callback(stop, process)
+            return process, log
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def start_gateway(folder: Path, start_program: Callable[..., Any]) -> StartGateway:
+    """Starts a gateway over the given nodes, with one API key."""
+    count = 0
+
+    def start(nodes: list[dict[str, Any]], **settings: Any) -> Gateway:
+        nonlocal count
+        count += 1
+        where = folder / f"gateway{count}"
+        where.mkdir()
+        secret = where / "internal.key"
+        secret.write_text(INTERNAL_KEY + "\n")
+        database = where / "gateway.db"
+        store = KeyStore(database)
+        key, _ = store.create("tests")
+        store.close()
+        whole = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "database": str(database),
+            "internal_key_file": str(secret),
+            "nodes": nodes,
+            "chat_url": "http://127.0.0.1:9",
+            "default_models": {"chat": "demo", "embedding": "tiny-embed"},
+            "max_body_mb": 1,
+            **settings,
+        }
+        process, log = start_program("aistack.gateway", whole, where)
+        return Gateway(address(process, log), key, database, log, process)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def engine(folder: Path, start_program: Callable[..., Any]) -> str:
+    """The address of our engine, with the models `demo`, `acme/words:q4` and `tiny-embed`."""
+    models = folder / "models"
+    models.mkdir()
+    write_demo(models / "demo.gguf")
+    write_demo(models / "acme%2Fwords%3Aq4.gguf")
+    write_tiny_embed(models / "tiny-embed.gguf")
+    port = free_port()
+    settings = {
+        "host": "127.0.0.1", "port": port, "models_dir": str(models), "run_dir": str(folder / "run"),
+        "max_loaded_models": 2, "keep_alive_s": 300, "num_parallel": 2, "context_length": 2048,
+        "threads": 1, "gpu_layers": 0,
+    }  # fmt: skip
+    process, log = start_program("aistack.engine", settings, folder / "engine")
+    url = f"http://127.0.0.1:{port}"
+
+    def serving() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+    wait_for(serving, "the engine to serve")
+    return url
+
+
+@pytest.fixture(scope="session")
+def over_engine(start_gateway: StartGateway, engine: str) -> Gateway:
+    """A gateway in front of our engine."""
+    return start_gateway([{"name": "local", "kind": "llamacpp", "url": engine}])
+
+
+@pytest.fixture(scope="session")
+def over_ollama(start_gateway: StartGateway, over_engine: Gateway, folder: Path) -> Gateway:
+    """A gateway in front of an Ollama API: the other gateway's, so that its tokens are real."""
+    key_file = folder / "node.key"
+    key_file.write_text(over_engine.key)
+    url = f"{over_engine.url}/ollama"
+    return start_gateway([{"name": "ollama", "kind": "ollama", "url": url, "key_file": str(key_file)}])
+
+
+@pytest.fixture(scope="session")
+def over_openai(start_gateway: StartGateway, engine: str) -> Gateway:
+    """A gateway in front of a server of which it knows only that it speaks OpenAI's API."""
+    return start_gateway([{"name": "other", "kind": "openai", "url": engine}])
+
+
+@pytest.fixture(scope="session", params=["over_engine", "over_ollama", "over_openai"])
+def gateway(request: pytest.FixtureRequest) -> Gateway:
+    """A gateway over each kind of node in turn."""
+    chosen: Gateway = request.getfixturevalue(request.param)
+    return chosen
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A scripted server with one model, `m`, on both surfaces."""
+    with ScriptedUpstream() as server:
+        server.answers["/v1/models"] = [MODEL_LIST]
+        server.answers["/api/tags"] = [TAG_LIST]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
