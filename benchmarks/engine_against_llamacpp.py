@@ -104,8 +104,8 @@ def _round(port: int, clients: int, tokens: int) -> float:
     """Stream `tokens` tokens to each of `clients` clients at once; returns tokens a second, all together."""
     body = json.dumps(
         {
-            "model": "bench", "prompt": "w1 w2 w3 w4", "max_tokens": tokens, "ignore_eos": True, "stream": True,
-            "cache_prompt": False, "temperature": 0,
+            "model": "bench", "prompt": "w1 w2 w3 w4", "max_tokens": tokens, "stream": True,
+            "ignore_eos": True, "cache_prompt": False, "temperature": 0,
         }
     ).encode()  # fmt: skip
     request = (

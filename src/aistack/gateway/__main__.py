@@ -38,7 +38,8 @@ async def serve(settings: Settings) -> None:
     keys = KeyRing(settings.database)
     gatekeeper = Gatekeeper(keys, read_secret(settings.internal_key_file))
     access_log = AccessLog(_write_out)
-    disable_created_metrics()  # they would double every series and nobody reads them
+    # They would double every series and nobody reads them.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     meters = Meters()
     async with open_session() as session:
         nodes = Nodes(

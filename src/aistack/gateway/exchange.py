@@ -1,6 +1,7 @@
 """One request and its answer over ASGI: headers and body in, bytes out, and whether the client is there."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
@@ -17,6 +18,7 @@ Json = dict[str, Any]
 
 JSON = b"application/json"
 NDJSON = b"application/x-ndjson"
+_LINGER_S = 5.0
 
 
 class Exchange:
@@ -26,7 +28,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_complete", "_gone", "_receive", "_send", "failed_node", "first_byte_at", "headers", "method",
+        "_complete", "_gone", "_more_body", "_receive", "_send", "failed_node", "first_byte_at", "headers", "method",
         "model", "path", "principal", "raw_path", "repeated", "started_at", "status",
     )  # fmt: skip
 
@@ -35,6 +37,7 @@ class Exchange:
         self._send = send
         self._complete = False
         self._gone = False
+        self._more_body = True
         self.started_at = time.perf_counter()
         self.first_byte_at = 0.0
         self.method: str = scope["method"]
@@ -60,24 +63,33 @@ class Exchange:
         """The request's body. Raises Refusal 413 beyond `limit` bytes, ClientGone when it is cut short."""
         declared = self.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
-            raise _too_large(limit)
+            raise await self._too_large(limit)
         parts: list[bytes] = []
         size = 0
         async for part in self.body_parts():
             size += len(part)
             if size > limit:
-                raise _too_large(limit)
+                raise await self._too_large(limit)
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def _too_large(self, limit: int) -> Refusal:
+        # A client reads no answer before it has sent its body, so the rest is read and thrown away for a
+        # while; one that asked first (Expect) needs only the answer.
+        if b"expect" not in self.headers:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_S):
+                    async for _ in self.body_parts():
+                        pass
+        return Refusal(413, f"the request body is larger than {limit >> 20} MB")
+
     async def body_parts(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises ClientGone when the client leaves before its end."""
-        more = True
-        while more:
+        while self._more_body:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            more = message.get("more_body", False)
+            self._more_body = message.get("more_body", False)
             yield message.get("body", b"")
 
     async def json(self, limit: int) -> tuple[Json, bytes]:
@@ -158,10 +170,3 @@ class Exchange:
         if not self._complete:
             self._gone = True
             task.cancel()
-
-
-def _too_large(limit: int) -> Refusal:
-    # The rest of the body is not read, so the connection cannot serve another request.
-    return Refusal(
-        413, f"the request body is larger than {limit >> 20} MB", None, ((b"connection", b"close"),)
-    )

@@ -39,6 +39,9 @@ def _examine(name: str, diagnosis: Diagnosis, inputs: Inputs) -> tuple[Finding, 
         return diagnosis(inputs)
     except UserError as error:
         return (Finding("problem", name, error.message, error.hint),)
+    except PermissionError as error:
+        message = f"may not look at {error.filename}: {error.strerror}"
+        return (Finding("problem", name, message, "run doctor as the user who owns the stack"),)
     except Exception as error:  # a doctor who faints helps nobody: the other checks go on
         message = f"this check itself failed: {type(error).__name__}: {error}"
         return (Finding("problem", name, message, "the other checks hold; please report this as a bug"),)

@@ -36,33 +36,29 @@ def listeners() -> tuple[Listener, ...]:
     return tuple(
         Listener(found.laddr.ip, found.laddr.port, found.pid)
         for found in psutil.net_connections(kind="tcp")
-        if found.status == psutil.CONN_LISTEN
+        if found.laddr and found.status == psutil.CONN_LISTEN
     )
 
 
 def port_owner(address: str, port: int, among: tuple[Listener, ...] | None = None) -> Owner | None:
     """The process that keeps us from listening on `address`:`port`, or None when the port is free.
 
-    `among` spares asking again when several ports are looked up. Workers that share their parent's
-    socket are told as the parent.
+    `among` spares asking again when several ports are looked up. Where workers share their parent's
+    socket the kernel may name any of them: compare `ancestors` too.
     """
     found = [
         one
         for one in (listeners() if among is None else among)
         if one.port == port and _collide(one.address, address)
     ]
-    if not found:
-        return None
     owners = [owner for one in found if (owner := _owner(one.pid)) is not None]
-    if not owners:
-        # Gone between the two looks, or another user's. In doubt it is taken.
-        return Owner(None, "", (), ())
-    return min(owners, key=lambda owner: (owner.pid is None, len(owner.ancestors)))
+    return min(owners, key=lambda owner: (owner.pid is None, len(owner.ancestors)), default=None)
 
 
 def _owner(pid: int | None) -> Owner | None:
+    """The process `pid`; None when it has ended since its socket was seen, and so freed its port."""
     if pid is None:
-        return None
+        return Owner(None, "", (), ())
     try:
         process = psutil.Process(pid)
         with process.oneshot():

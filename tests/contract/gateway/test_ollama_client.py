@@ -81,10 +81,14 @@ def test_generates_from_a_raw_prompt_and_from_a_template(client: ollama.Client) 
     assert raw.response == filled.response
 
 
-@pytest.mark.parametrize("raw", [False, True])
-def test_keeps_a_json_schema(client: ollama.Client, raw: bool) -> None:
-    answer = client.generate("demo", "which colour", format=COLOUR, raw=raw, options={"num_predict": 100})
+def test_keeps_a_json_schema(client: ollama.Client) -> None:
+    answer = client.generate("demo", "which colour", format=COLOUR, options={"num_predict": 100})
     assert json.loads(answer.response or "") == {"colour": "red"}
+
+
+def test_a_raw_prompt_may_ask_for_json(over_our_engine: ollama.Client) -> None:
+    answer = over_our_engine.generate("demo", "x", raw=True, format="json", options={"num_predict": 9})
+    assert (answer.response or "").startswith("{")
 
 
 def test_embeds_texts_in_their_order(client: ollama.Client) -> None:

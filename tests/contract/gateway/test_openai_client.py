@@ -71,19 +71,6 @@ def test_says_400_for_a_text_that_is_too_long_to_embed(client: openai.OpenAI) ->
         client.embeddings.create(model="tiny-embed", input="hello " * 100)
 
 
-def test_a_forced_tool_call_comes_through(client: openai.OpenAI) -> None:
-    colour = {"type": "object", "properties": {"colour": {"enum": ["red"]}}, "required": ["colour"]}
-    answer = client.chat.completions.create(
-        model="demo",
-        messages=QUESTION,
-        tools=[{"type": "function", "function": {"name": "paint", "parameters": colour}}],
-        tool_choice="required",
-        max_tokens=200,
-    )
-    assert answer.choices[0].message.tool_calls, answer
-    assert answer.choices[0].message.tool_calls[0].function.name == "paint"
-
-
 def test_a_json_schema_is_kept(client: openai.OpenAI) -> None:
     schema = {"type": "object", "properties": {"colour": {"enum": ["red"]}}, "required": ["colour"]}
     answer = client.chat.completions.create(

@@ -75,7 +75,7 @@ class Asked:
 @pytest.mark.parametrize(
     ("said", "why", "cure"),
     [
-        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", "module", "modprobe"),
+        ("NVIDIA-SMI failed because it couldn't communicate with the NVIDIA driver.", "module", "modprobe"),
         ("No devices were found", "finds no card", "dmesg"),
         ("Failed to initialize NVML: Unknown Error", "containers", "cgroupfs"),
         ("Failed to initialize NVML: Insufficient Permissions", "may not open", "usermod"),

@@ -28,6 +28,19 @@ _LLAMA = {
     "mirostat_tau": "mirostat_tau",
     "mirostat_eta": "mirostat_eta",
 }
+# A JSON object in GBNF; little white space, or a model that likes it would write nothing else.
+_JSON_GRAMMAR = r"""
+root ::= object
+object ::= "{" space (member ("," space member)*)? "}" space
+member ::= string ":" space value
+array ::= "[" space (value ("," space value)*)? "]" space
+value ::= object | array | string | number | word
+string ::= "\"" character* "\"" space
+character ::= [^"\\\x00-\x1f] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})
+number ::= "-"? ("0" | [1-9] [0-9]{0,15}) ("." [0-9]{1,15})? ([eE] [-+]? [0-9]{1,2})? space
+word ::= ("true" | "false" | "null") space
+space ::= [ \t\n]{0,4}
+"""
 _NOTHING = re.compile(r"0+(\.0+)?(ns|us|µs|ms|s|m|h)?")
 
 
@@ -53,14 +66,16 @@ def sampling(options: Any, *, llama: bool) -> Json:
 def response_format(wanted: Any, *, bare: bool = False) -> Json:
     """The request fields for Ollama's `format`: nothing, "json", or a JSON schema. Raises Refusal 400.
 
-    `bare`: for llama.cpp's `/v1/completions`, which has a field of its own for it.
+    `bare`: for llama.cpp's `/v1/completions`, which knows grammars but no schemas.
     """
     if wanted in (None, ""):
         return {}
     if wanted != "json" and not isinstance(wanted, dict):
         raise bad_request('invalid format: expected "json" or a JSON schema')
+    if bare and wanted != "json":
+        raise bad_request("a JSON schema as format cannot be combined with raw or template here")
     if bare:
-        return {"json_schema": {"type": "object"} if wanted == "json" else wanted}
+        return {"grammar": _JSON_GRAMMAR}
     if wanted == "json":
         return {"response_format": {"type": "json_object"}}
     schema = {"name": "format", "strict": True, "schema": wanted}

@@ -40,16 +40,19 @@ class LineStream:
 
     def finish(self, failure: Refusal) -> bytes:
         """The end of the stream; `failure` is what to say when it ended too early."""
-        if self._rest.startswith(b"data:"):
-            ending = self._event(self._rest)
-            self._rest = b""
-            return ending + self.finish(failure)
+        ending = self._unended_event()
         if self.finished:
-            return b""
+            return ending
         self.finished = True
         if self._reason is None:
-            return ollama_error(failure) + b"\n"
-        return self._told_calls() + self._last_line()
+            return ending + ollama_error(failure) + b"\n"
+        return ending + self._told_calls() + self._last_line()
+
+    def _unended_event(self) -> bytes:
+        """The last event of a server that does not end its last line; nothing when it was cut short."""
+        rest, self._rest = self._rest, b""
+        whole = rest.startswith(b"data:") and rest.rstrip().endswith((b"}", b"[DONE]"))
+        return self._event(rest) if whole else b""
 
     def _event(self, line: bytes) -> bytes:
         data = line[5:].strip()

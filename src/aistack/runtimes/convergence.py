@@ -1,0 +1,103 @@
+"""The order of things: each service is begun when what it needs is healthy, and watched until it is, too."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aistack.errors import ServiceError
+from aistack.render import Placement, RenderedService
+from aistack.runtimes.base import Change, Progress, Report
+from aistack.system import probe
+
+_POLL_S = 0.1
+_PATIENCE_WITH_CRASHES_S = 6.0
+
+
+class Actor(Protocol):
+    """What a runtime must be able to do, one service at a time."""
+
+    @property
+    def placement(self) -> Placement:
+        """Where services are reachable."""
+        ...
+
+    def begin(self, rendered: RenderedService, change: Change) -> None:
+        """Carry out one step, without waiting for its effect."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Stop a service that is no longer part of the stack."""
+        ...
+
+    def failure(self, name: str) -> str | None:
+        """Why the runtime thinks that a service cannot run, if it does."""
+        ...
+
+
+@dataclass
+class _Progress:
+    healthy: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    begun: dict[str, float] = field(default_factory=dict)
+
+
+def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
+    """Carry out `steps` and wait until every service of `wanted` is healthy.
+
+    One that fails does not stop those that can do without it. Raises ServiceError that names all that failed.
+    """
+    for change in steps:
+        if change.step == "stop":
+            actor.forget(change.service)
+            report(Progress(change.service, "stopped", change.why))
+    by_name = {change.service: change for change in steps}
+    so_far = _Progress()
+    open_ones = list(wanted)
+    while open_ones:
+        for rendered in list(open_ones):
+            if _advance(actor, rendered, by_name[rendered.name], so_far, report):
+                open_ones.remove(rendered)
+        if open_ones:
+            time.sleep(_POLL_S)
+    if so_far.failed:
+        reasons = "; ".join(f"{name}: {why}" for name, why in so_far.failed.items())
+        first = next(iter(so_far.failed))
+        raise ServiceError(f"not everything came up: {reasons}", f"look at `aistack logs {first}`, or run `aistack doctor`")
+
+
+def health_url(place: Placement, rendered: RenderedService) -> str:
+    """Where a service says whether it is well."""
+    health = rendered.service.health
+    return place.url(rendered.name, health.port) + health.path
+
+
+def _advance(actor: Actor, rendered: RenderedService, change: Change, so_far: _Progress, report: Report) -> bool:
+    """Take `rendered` a step further; returns whether it is done with, well or not."""
+    name = rendered.name
+    if name not in so_far.begun:
+        if lost := [other for other in rendered.service.after if other in so_far.failed]:
+            return _fail(so_far, name, f"it needs {lost[0]}", report)
+        if not so_far.healthy.issuperset(rendered.service.after):
+            return False
+        if change.step != "keep":
+            report(Progress(name, "reloading" if change.step == "reload" else "starting", change.why))
+        actor.begin(rendered, change)
+        so_far.begun[name] = time.monotonic()
+    reason = probe.ask(health_url(actor.placement, rendered))
+    if reason is None:
+        so_far.healthy.add(name)
+        report(Progress(name, "healthy"))
+        return True
+    waited = time.monotonic() - so_far.begun[name]
+    if waited > rendered.service.health.start_seconds:
+        return _fail(so_far, name, f"{reason} after {waited:.0f} s", report)
+    if waited > _PATIENCE_WITH_CRASHES_S and (why := actor.failure(name)):
+        return _fail(so_far, name, why, report)
+    return False
+
+
+def _fail(so_far: _Progress, name: str, why: str, report: Report) -> bool:
+    so_far.failed[name] = why
+    report(Progress(name, "failed", why))
+    return True

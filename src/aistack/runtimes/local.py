@@ -1,0 +1,122 @@
+"""Where things are when the stack runs on this very machine: loopback addresses and plain paths."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from aistack.components.base import DebianProgram, InstalledProgram, OwnModule, Program, PythonProgram, Service
+from aistack.config.paths import Paths
+from aistack.config.schema import Config
+from aistack.runtimes.programs import environment_folder
+
+# Programs of Debian lie here too, and an ordinary user's PATH often lacks it.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class LocalPlacement:
+    """The Placement of the process runtime."""
+
+    paths: Paths
+    config: Config
+    services: tuple[Service, ...]
+
+    def host(self, service: str) -> str:
+        """Everything is on this machine."""
+        return self.bind(service)
+
+    def bind(self, service: str) -> str:
+        """Loopback; only the proxy has public ports, and says so by `public_bind`."""
+        return "127.0.0.1"
+
+    def address(self, service: str, port: str = "http") -> str:
+        """`127.0.0.1:port`."""
+        number = next(item for item in self.services if item.name == service).port(port).number
+        return f"{self.host(service)}:{number}"
+
+    def url(self, service: str, port: str = "http") -> str:
+        """`http://127.0.0.1:port`."""
+        return f"http://{self.address(service, port)}"
+
+    def state(self, service: str, name: str) -> str:
+        """Below the data folder's `state`."""
+        return str(self.paths.state / service / name)
+
+    def file(self, path: str) -> str:
+        """Below the data folder's `generated`."""
+        return str(self.paths.generated / path)
+
+    def secret(self, name: str) -> str:
+        """Below the configuration folder's `secrets`."""
+        return str(self.paths.secrets / name)
+
+    @property
+    def models(self) -> str:
+        """The model store."""
+        return self.config.paths.models or str(self.paths.models)
+
+    @property
+    def programs(self) -> Path:
+        """Where the virtual environments lie."""
+        return Path(self.config.paths.programs or self.paths.programs)
+
+    @property
+    def certificate(self) -> str:
+        """The site's own, or ours."""
+        return self.config.proxy.certificate or str(self.paths.tls / "server.pem")
+
+    @property
+    def certificate_key(self) -> str:
+        """The key that belongs to it."""
+        return self.config.proxy.certificate_key or str(self.paths.tls / "server.key")
+
+    @property
+    def public_bind(self) -> str:
+        """The proxy's address, in brackets when it is IPv6."""
+        address = self.config.proxy.address
+        return f"[{address}]" if ":" in address else address
+
+    @property
+    def worker_user(self) -> str:
+        """Debian's user for web servers, when we are root."""
+        return "www-data" if os.geteuid() == 0 else ""
+
+    @property
+    def folders(self) -> Mapping[str, str]:
+        """What fills up: data and models."""
+        return {"data": str(self.paths.data), "models": self.models}
+
+    @cached_property
+    def environment(self) -> Mapping[str, str]:
+        """What every service finds in its environment; nothing of the caller's own but the language."""
+        return {"PATH": _PATH, "HOME": str(self.paths.state), "LANG": "C.UTF-8", "TZ": os.environ.get("TZ", "")}
+
+    @property
+    def module_command(self) -> tuple[str, ...]:
+        """What runs a module of aistack."""
+        return (sys.executable, "-m")
+
+    def find(self, executable: str) -> str:
+        """The full path of `executable`, or just its name while it is not installed."""
+        return shutil.which(executable, path=f"{os.environ.get('PATH', '')}:{_PATH}") or executable
+
+    def executable(self, program: Program) -> tuple[str, ...]:
+        """The command that starts `program`."""
+        match program:
+            case OwnModule(module):
+                return (*self.module_command, module)
+            case PythonProgram():
+                return (str(environment_folder(self.programs, program) / "bin" / program.executable),)
+            case DebianProgram() | InstalledProgram():
+                return (self.find(program.executable),)
+
+    def expand(self, text: str) -> str:
+        """A template that needs nothing but `place`; `{{ staged }}` is left standing."""
+        jinja = Environment(undefined=StrictUndefined)  # noqa: S701 - no HTML is rendered
+        return jinja.from_string(text).render(place=self, staged="{{ staged }}")

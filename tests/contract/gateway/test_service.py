@@ -1,0 +1,199 @@
+"""The gateway as a service: health, keys, administrators, its log, and how it starts and stops."""
+
+import base64
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import openai
+import pytest
+
+from aistack.gateway.keys import KeyStore
+
+from .conftest import INTERNAL_KEY
+from .processes import Gateway, StartGateway, wait_for
+from .scripted import ScriptedUpstream, chunk, event, response, stream_head
+
+
+def test_a_revoked_key_is_refused_at_once_and_a_new_one_let_in(over_engine: Gateway) -> None:
+    store = KeyStore(over_engine.database)
+    plain, key = store.create("short-lived")
+    headers = {"Authorization": f"Bearer {plain}"}
+    assert over_engine.ask("GET", "/v1/models", headers=headers)[0] == 200
+    store.revoke(key.id)
+    assert over_engine.ask("GET", "/v1/models", headers=headers)[0] == 401
+    store.close()
+
+
+@pytest.mark.parametrize("form", ["bearer", "basic", "x-api-key"])
+def test_a_key_is_taken_in_three_forms(over_engine: Gateway, form: str) -> None:
+    pair = base64.b64encode(f"anybody:{over_engine.key}".encode()).decode()
+    headers = {
+        "bearer": {"Authorization": f"Bearer {over_engine.key}"},
+        "basic": {"Authorization": f"Basic {pair}"},
+        "x-api-key": {"X-Api-Key": over_engine.key},
+    }[form]
+    assert over_engine.ask("GET", "/ollama/api/tags", headers=headers)[0] == 200
+
+
+def test_the_log_has_one_line_a_request_without_secrets_or_prompts(over_engine: Gateway) -> None:
+    prompt = {
+        "model": "demo",
+        "messages": [{"role": "user", "content": "the-secret-prompt"}],
+        "max_tokens": 1,
+    }
+    over_engine.ask("POST", "/v1/chat/completions?token=secret-in-query", prompt)
+    wait_for(lambda: "POST /v1/chat/completions 200" in over_engine.log.read_text(), "the log line")
+    log = over_engine.log.read_text()
+    line = next(line for line in log.splitlines() if "POST /v1/chat/completions 200" in line)
+    assert " key:k" in line
+    assert line.endswith(" demo")
+    for secret in (over_engine.key, INTERNAL_KEY, "the-secret-prompt", "secret-in-query"):
+        assert secret not in log
+
+
+def test_a_user_of_the_chat_is_named_in_the_log(over_engine: Gateway) -> None:
+    headers = {
+        "Authorization": f"Bearer {INTERNAL_KEY}",
+        "X-OpenWebUI-User-Id": "4f2a",
+        "X-OpenWebUI-User-Name": "Zo%C3%AB",
+        "X-OpenWebUI-User-Role": "user",
+    }
+    assert over_engine.ask("GET", "/ollama/api/ps", headers=headers)[0] == 200
+    wait_for(lambda: "user:4f2a" in over_engine.log.read_text(), "the log line")
+
+
+def test_health_tells_no_model_names_and_metrics_are_not_for_the_outside(over_engine: Gateway) -> None:
+    outside = {"X-Aistack-Edge": "1"}
+    assert over_engine.ask("GET", "/health", headers=outside)[2] == b'{"status":"ok"}'
+    assert over_engine.ask("GET", "/metrics", headers=outside)[0] == 403
+    status, headers, body = over_engine.ask("GET", "/metrics", headers={})
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain")
+    assert b"aistack_gateway_first_byte_seconds_bucket" in body
+    over_engine.ask("POST", "/v1/chat/completions", {"model": "no-such-model"})
+    assert b"no-such-model" not in over_engine.ask("GET", "/metrics", headers={})[2]
+
+
+def test_a_body_that_is_too_large_is_413(over_engine: Gateway) -> None:
+    status, _, body = over_engine.ask("POST", "/v1/chat/completions", b" " * (1 << 20) + b"{}")
+    assert status == 413
+    assert "1 MB" in json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("credential", "role", "expected"),
+    [
+        ({"Cookie": "theme=dark; token=jwt1"}, "admin", 204),
+        ({"Authorization": "Bearer jwt1"}, "admin", 204),
+        ({"Cookie": "token=jwt1"}, "user", 403),
+        ({"Cookie": "token=jwt1"}, None, 401),
+        ({"Cookie": "token=jwt1; token=jwt2"}, "admin", 401),
+        ({"Authorization": "Bearer ask_x"}, "admin", 401),
+        ({}, "admin", 401),
+    ],
+)
+def test_only_an_administrator_of_the_chat_is_authorized(
+    start_gateway: StartGateway,
+    upstream: ScriptedUpstream,
+    credential: dict[str, str],
+    role: str | None,
+    expected: int,
+) -> None:
+    user = response(200, json.dumps({"role": role}).encode()) if role else response(401, b"{}")
+    upstream.answers["/api/v1/auths/"] = [user]
+    gateway = start_gateway([], chat_url=upstream.url)
+    outside = {**credential, "X-Aistack-Edge": "1"}
+    assert gateway.ask("GET", "/internal/authorize-admin", headers=outside)[0] == expected
+    assert gateway.ask("GET", "/internal/authorize-admin", headers=outside)[0] == expected
+    asked = [head for head, _ in upstream.requests if "/auths/" in head]
+    # A yes is remembered for some seconds, a no is not.
+    assert len(asked) == {204: 1, 403: 2, 401: 2 if role is None else 0}[expected]
+    assert all(
+        "Authorization: Bearer jwt1\r\n" in head.replace("authorization", "Authorization") for head in asked
+    )
+
+
+def test_nobody_is_authorized_while_the_chat_does_not_answer(start_gateway: StartGateway) -> None:
+    gateway = start_gateway([])
+    status, _, _ = gateway.ask("GET", "/internal/authorize-admin", headers={"Cookie": "token=jwt"})
+    assert status == 503
+
+
+def test_a_stop_lets_a_stream_finish(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    gateway = start_gateway([{"name": "n", "kind": "openai", "url": upstream.url}])
+    go_on = threading.Event()
+    one = event(choices=[{"index": 0, "delta": {"content": "one"}}])
+    upstream.answers["/v1/chat/completions"] = [
+        stream_head(), chunk(one), go_on, chunk(one + b"data: [DONE]\n\n"), chunk(b""),
+    ]  # fmt: skip
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0) as client:
+        stream = client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "x"}], stream=True
+        )
+        next(stream)
+        gateway.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: _refuses(gateway), "the gateway to take no more connections")
+        go_on.set()
+        assert len(list(stream)) == 1
+    assert gateway.process.wait(20) == 0
+    assert "POST /v1/chat/completions 200" in gateway.log.read_text()
+
+
+def test_a_stop_waits_only_so_long(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    gateway = start_gateway([{"name": "n", "kind": "openai", "url": upstream.url}])
+    one = event(choices=[{"index": 0, "delta": {"content": "one"}}])
+    upstream.answers["/v1/chat/completions"] = [stream_head(), chunk(one), threading.Event()]
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0) as client:
+        stream = client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "x"}], stream=True
+        )
+        next(stream)
+        started = time.monotonic()
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(20) == 0
+        assert time.monotonic() - started < 15
+        stream.close()
+
+
+def _refuses(gateway: Gateway) -> bool:
+    try:
+        gateway.ask("GET", "/health/live")
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("mistake", ["port", "internal_key_file", "kind", "json"])
+def test_a_start_that_cannot_be_says_why_and_exits_1(
+    over_engine: Gateway, tmp_path: Path, mistake: str
+) -> None:
+    settings = json.loads((over_engine.database.parent / "settings.json").read_text())
+    expected = {
+        "port": "cannot listen",
+        "internal_key_file": "/nowhere",
+        "kind": "'magic'",
+        "json": "settings",
+    }
+    if mistake == "port":
+        settings["port"] = int(over_engine.url.rpartition(":")[2])
+    elif mistake == "internal_key_file":
+        settings["internal_key_file"] = "/nowhere"
+    elif mistake == "kind":
+        settings["nodes"][0]["kind"] = "magic"
+    file = tmp_path / "settings.json"
+    file.write_text("{" if mistake == "json" else json.dumps(settings))
+    done = subprocess.run(
+        [sys.executable, "-m", "aistack.gateway", "--settings", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert expected[mistake] in done.stderr
+    assert "Traceback" not in done.stderr
