@@ -161,8 +161,6 @@ class _Renderer:
             reload_hash=_hash(loaded, watched),
         )  # fmt: skip
 
-    
-
 
 def _hash(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

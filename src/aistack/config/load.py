@@ -22,7 +22,9 @@ def load(path: Path) -> Config:
     except FileNotFoundError:
         raise ConfigError(f"there is no {path}", "run `aistack init` to write one") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", "check its permissions and that it is UTF-8 text") from error
+        raise ConfigError(
+            f"cannot read {path}: {error}", "check its permissions and that it is UTF-8 text"
+        ) from error
     return parse(text, str(path))
 
 
@@ -31,7 +33,9 @@ def parse(text: str, name: str = "stack.toml") -> Config:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name} is not valid TOML: {error}", "correct that line, then run `aistack check`") from error
+        raise ConfigError(
+            f"{name} is not valid TOML: {error}", "correct that line, then run `aistack check`"
+        ) from error
     try:
         config = Config.model_validate(values)
         problems = _contradictions(config)
@@ -40,7 +44,9 @@ def parse(text: str, name: str = "stack.toml") -> Config:
     if problems:
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         raise ConfigError(
-            f"{name} has {count}", "correct them, then run `aistack check`; every key is in stack.example.toml", problems
+            f"{name} has {count}",
+            "correct them, then run `aistack check`; every key is in stack.example.toml",
+            problems,
         )
     return config
 
@@ -82,5 +88,9 @@ def _ports(config: Config) -> list[tuple[str, int]]:
     for name in Config.model_fields:
         table = getattr(config, name)
         if isinstance(table, Table):
-            found += [(f"{name}.{key}", getattr(table, key)) for key in _PORT_KEYS if key in type(table).model_fields]
+            found += [
+                (f"{name}.{key}", getattr(table, key))
+                for key in _PORT_KEYS
+                if key in type(table).model_fields
+            ]
     return found

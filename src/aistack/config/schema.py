@@ -17,7 +17,9 @@ def _host_name(value: str) -> str:
     try:
         ipaddress.ip_address(value)
     except ValueError:
-        if len(value) > 253 or not re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*", value):
+        if len(value) > 253 or not re.fullmatch(
+            r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*", value
+        ):
             raise ValueError("is neither a host name nor an IP address") from None
     return value.lower()
 
@@ -65,23 +67,34 @@ class Site(Table):
         "printed. Empty: this machine's own name, its addresses, and localhost.",
     )
     administrator: Mail = Field(
-        "admin@localhost", description="E-mail address of the first account, an administrator, made on the first start."
+        "admin@localhost",
+        description="E-mail address of the first account, an administrator, made on the first start.",
     )
 
 
 class Limits(Table):
     """How much one client address may ask for before it gets 429 Too Many Requests."""
 
-    api_rate: Rate = Field("30r/m", description="API requests a client address may make, per second (r/s) or minute (r/m).")
-    api_burst: int = Field(10, ge=0, le=100_000, description="API requests above the rate that are let through at once.")
-    chat_rate: Rate = Field("10r/s", description="The same for the chat; its static files (scripts, fonts) do not count.")
-    chat_burst: int = Field(20, ge=0, le=100_000, description="Chat requests above the rate that are let through at once.")
+    api_rate: Rate = Field(
+        "30r/m", description="API requests a client address may make, per second (r/s) or minute (r/m)."
+    )
+    api_burst: int = Field(
+        10, ge=0, le=100_000, description="API requests above the rate that are let through at once."
+    )
+    chat_rate: Rate = Field(
+        "10r/s", description="The same for the chat; its static files (scripts, fonts) do not count."
+    )
+    chat_burst: int = Field(
+        20, ge=0, le=100_000, description="Chat requests above the rate that are let through at once."
+    )
 
 
 class Proxy(Table):
     """nginx, the only program that others can reach."""
 
-    address: Address = Field("0.0.0.0", description='Address to listen on; "127.0.0.1" keeps the stack to this machine.')  # noqa: S104
+    address: Address = Field(
+        "0.0.0.0", description='Address to listen on; "127.0.0.1" keeps the stack to this machine.'
+    )
     https_port: PortNumber = Field(8443, description="Port for HTTPS.")
     http_port: int = Field(0, ge=0, le=65535, description="Port that redirects to HTTPS; 0: none.")
     status_port: PortNumber = Field(8081, description="Loopback port for nginx's own numbers.")
@@ -97,7 +110,9 @@ class Chat(Table):
     """Open WebUI, the chat in the browser."""
 
     port: PortNumber = Field(3000, description="Loopback port.")
-    sign_up: bool = Field(False, description="Whether people may register; a new account waits for an administrator.")
+    sign_up: bool = Field(
+        False, description="Whether people may register; a new account waits for an administrator."
+    )
 
 
 class Gateway(Table):
@@ -110,14 +125,22 @@ class Engine(Table):
     """What runs the models."""
 
     kind: Literal["llamacpp", "ollama"] = Field(
-        "llamacpp", description='"llamacpp": built in, nothing to install. "ollama": an installed Ollama, run for you.'
+        "llamacpp",
+        description='"llamacpp": built in, nothing to install. "ollama": an installed Ollama, run for you.',
     )
     port: PortNumber = Field(11434, description="Loopback port.")
     max_loaded_models: int = Field(3, ge=1, le=64, description="Models kept in memory at once.")
-    keep_alive: Duration = Field("5m", description='How long an idle model stays loaded: "30s", "5m", "2h"; "-1": for ever.')
-    num_parallel: int = Field(4, ge=1, le=256, description="Requests that one model answers at the same time.")
+    keep_alive: Duration = Field(
+        "5m", description='How long an idle model stays loaded: "30s", "5m", "2h"; "-1": for ever.'
+    )
+    num_parallel: int = Field(
+        4, ge=1, le=256, description="Requests that one model answers at the same time."
+    )
     context_length: int = Field(
-        8192, ge=256, le=1_048_576, description="Tokens each of these requests may span; memory grows with the product."
+        8192,
+        ge=256,
+        le=1_048_576,
+        description="Tokens each of these requests may span; memory grows with the product.",
     )
     threads: int = Field(0, ge=0, le=1024, description="Processor threads; 0: one a core. (Only llamacpp.)")
 
@@ -125,7 +148,9 @@ class Engine(Table):
 class Models(Table):
     """The models that `up` fetches. `hf.co/ORG/REPO:QUANT` comes from Hugging Face, the rest from Ollama's registry."""
 
-    chat: ModelName = Field("hf.co/Qwen/Qwen3-1.7B-GGUF:Q8_0", description="The chat model that new chats start with.")
+    chat: ModelName = Field(
+        "hf.co/Qwen/Qwen3-1.7B-GGUF:Q8_0", description="The chat model that new chats start with."
+    )
     embedding: ModelName = Field("all-minilm", description="The model that turns documents into vectors.")
 
 
@@ -149,7 +174,8 @@ class Locations(Table):
     """Folders that may lie elsewhere."""
 
     programs: AbsolutePath = Field(
-        "", description="Folder for the virtual environments of Open WebUI and Chroma (3 GB); stacks may share one."
+        "",
+        description="Folder for the virtual environments of Open WebUI and Chroma (3 GB); stacks may share one.",
     )
     models: AbsolutePath = Field("", description="Folder for the models of the built-in engine.")
 
@@ -158,7 +184,8 @@ class Config(Table):
     """The whole of stack.toml."""
 
     runtime: Literal["process"] = Field(
-        "process", description='What keeps the services running. "process": plain processes under supervisord.'
+        "process",
+        description='What keeps the services running. "process": plain processes under supervisord.',
     )
     site: Site = Site()
     proxy: Proxy = Proxy()

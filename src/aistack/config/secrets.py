@@ -36,7 +36,9 @@ class Secrets:
                 raise UserError(f"{path} can be read by others", f"chmod 600 {path}")
             value = path.read_text().strip()
         except OSError as error:
-            raise UserError(f"cannot read the secret {path}: {error.strerror}", "run `aistack up` to make it") from error
+            raise UserError(
+                f"cannot read the secret {path}: {error.strerror}", "run `aistack up` to make it"
+            ) from error
         if not value:
             raise UserError(f"the secret {path} is empty", f"remove it and run `aistack up`: rm {path}")
         return value

@@ -28,8 +28,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_complete", "_gone", "_more_body", "_receive", "_send", "failed_node", "first_byte_at", "headers", "method",
-        "model", "path", "principal", "raw_path", "repeated", "started_at", "status",
+        "_complete", "_gone", "_more_body", "_receive", "_send", "failed_node", "first_byte_at", "headers",
+        "method", "model", "path", "principal", "raw_path", "repeated", "started_at", "status",
     )  # fmt: skip
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:

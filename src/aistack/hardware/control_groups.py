@@ -6,13 +6,11 @@ from pathlib import Path
 
 from aistack.hardware.tree import number, pairs, text
 
-# cgroup v1 says "no limit" with the largest multiple of a page in a signed 64-bit integer.
-_UNLIMITED = 1 << 60
-
 
 @dataclass(frozen=True)
 class Limits:
-    """The tightest limits on us, each None where there is none. `memory_left_bytes` counts the page
+    """The tightest limits on us, None where there is none (cgroup v1 says so with a number beyond any
+    machine's memory). `memory_left_bytes` counts the page
     cache that the kernel would give back as free; `cores` may be a fraction."""
 
     memory_bytes: int | None
@@ -60,7 +58,7 @@ def _memory_v2(root: Path) -> Iterator[tuple[int, int]]:
 def _memory_v1(root: Path) -> Iterator[tuple[int, int]]:
     for folder in _folders(root, "memory"):
         limit = number(folder / "memory.limit_in_bytes")
-        if limit is not None and limit < _UNLIMITED:
+        if limit is not None:
             cache = pairs(text(folder / "memory.stat"), " ").get("total_inactive_file", "0")
             yield limit, (number(folder / "memory.usage_in_bytes") or 0) - int(cache)
 

@@ -42,7 +42,9 @@ class _Progress:
     begun: dict[str, float] = field(default_factory=dict)
 
 
-def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
+def converge(
+    actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report
+) -> None:
     """Carry out `steps` and wait until every service of `wanted` is healthy.
 
     One that fails does not stop those that can do without it. Raises ServiceError that names all that failed.
@@ -63,7 +65,9 @@ def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Ch
     if so_far.failed:
         reasons = "; ".join(f"{name}: {why}" for name, why in so_far.failed.items())
         first = next(iter(so_far.failed))
-        raise ServiceError(f"not everything came up: {reasons}", f"look at `aistack logs {first}`, or run `aistack doctor`")
+        raise ServiceError(
+            f"not everything came up: {reasons}", f"look at `aistack logs {first}`, or run `aistack doctor`"
+        )
 
 
 def health_url(place: Placement, rendered: RenderedService) -> str:
@@ -72,7 +76,9 @@ def health_url(place: Placement, rendered: RenderedService) -> str:
     return place.url(rendered.name, health.port) + health.path
 
 
-def _advance(actor: Actor, rendered: RenderedService, change: Change, so_far: _Progress, report: Report) -> bool:
+def _advance(
+    actor: Actor, rendered: RenderedService, change: Change, so_far: _Progress, report: Report
+) -> bool:
     """Take `rendered` a step further; returns whether it is done with, well or not."""
     name = rendered.name
     if name not in so_far.begun:

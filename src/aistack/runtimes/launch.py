@@ -56,7 +56,8 @@ def start(spec: Spec) -> None:
     os.dup2(output, 2)
     os.chdir(spec.directory)
     environment = spec.environment | {
-        name: form.replace("{secret}", Path(path).read_text().strip()) for name, (path, form) in spec.secrets.items()
+        name: form.replace("{secret}", Path(path).read_text().strip())
+        for name, (path, form) in spec.secrets.items()
     }
     if spec.prepare:
         done = run(spec.prepare)
@@ -84,8 +85,8 @@ def stand_in(record: records.Record) -> int:
     while records.runs(record):
         ready, _, _ = select.select([process, wake_read], [], [])
         if wake_read in ready:
-            for number in os.read(wake_read, 64):
-                signal.pidfd_send_signal(process, number)
+            for received in os.read(wake_read, 64):
+                signal.pidfd_send_signal(process, received)
         if process in ready:
             break
     return 1

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from aistack.components.base import DebianProgram, InstalledProgram, OwnModule, Program, PythonProgram, Service
+from aistack.components.base import (
+    DebianProgram,
+    InstalledProgram,
+    OwnModule,
+    Program,
+    PythonProgram,
+    Service,
+)
 from aistack.config.paths import Paths
 from aistack.config.schema import Config
 from aistack.runtimes.programs import environment_folder
@@ -95,7 +102,12 @@ class LocalPlacement:
     @cached_property
     def environment(self) -> Mapping[str, str]:
         """What every service finds in its environment; nothing of the caller's own but the language."""
-        return {"PATH": _PATH, "HOME": str(self.paths.state), "LANG": "C.UTF-8", "TZ": os.environ.get("TZ", "")}
+        return {
+            "PATH": _PATH,
+            "HOME": str(self.paths.state),
+            "LANG": "C.UTF-8",
+            "TZ": os.environ.get("TZ", ""),
+        }
 
     @property
     def module_command(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The process runtime: plain processes kept by a supervisord of the stack's own; no root, no Docker."""
 
+import difflib
 import hashlib
 import json
 import signal
@@ -81,7 +82,9 @@ class ProcessRuntime:
                 self.placement.expand(part).replace("{{ staged }}", str(place)) for part in test.arguments
             ]
             done = run([self.placement.find(test.executable), *arguments], timeout_s=30)
-            check(done, f"{rendered.service.title}: the new {staged.path} was refused; the old one stays in use")
+            check(
+                done, f"{rendered.service.title}: the new {staged.path} was refused; the old one stays in use"
+            )
 
     def apply(self, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
         """Write what changed, then start, restart or reload each service in its turn. Raises ServiceError."""
@@ -91,6 +94,16 @@ class ProcessRuntime:
         supervisor.configure([rendered.service for rendered in wanted])
         supervisor.ensure()
         converge(self, wanted, steps, report)
+
+    def file_differences(self, wanted: Sequence[RenderedService]) -> Iterator[str]:
+        """The files that `apply` would change, as unified diffs; secrets stand in files of their own, so none show."""
+        for rendered in wanted:
+            for file in rendered.files:
+                place = self.paths.generated / file.path
+                old = place.read_text().splitlines() if place.exists() else []
+                yield from difflib.unified_diff(
+                    old, file.content.splitlines(), f"a/{file.path}", f"b/{file.path}", n=1, lineterm=""
+                )
 
     def begin(self, rendered: RenderedService, change: Change) -> None:
         """Carry out one step, without waiting for its effect."""
@@ -117,7 +130,11 @@ class ProcessRuntime:
     def failure(self, name: str) -> str | None:
         """Why supervisord thinks that `name` cannot run, if it does."""
         told = self.supervisor.states().get(name)
-        return told[1] or "it ends as soon as it is started" if told and told[0] in ("BACKOFF", "FATAL") else None
+        return (
+            told[1] or "it ends as soon as it is started"
+            if told and told[0] in ("BACKOFF", "FATAL")
+            else None
+        )
 
     def down(self, report: Report) -> None:
         """Stop every process of the stack, the supervisor last; also what a killed supervisor left behind."""
@@ -154,7 +171,10 @@ class ProcessRuntime:
             service=service.name,
             argv=list(rendered.argv),
             environment={**place.environment, **rendered.environment},
-            secrets={key: (place.secret(value.name), value.form) for key, value in rendered.secret_environment.items()},
+            secrets={
+                key: (place.secret(value.name), value.form)
+                for key, value in rendered.secret_environment.items()
+            },
             prepare=[*place.module_command, *rendered.prepare] if rendered.prepare else [],
             directory=str(self.paths.state / service.name),
             log=str(self.paths.logs / f"{service.name}.log"),
@@ -187,5 +207,3 @@ def digest(path: str) -> str:
         return hashlib.sha256(b"aistack:" + Path(path).read_bytes()).hexdigest()[:16]
     except OSError:
         return ""
-
-

@@ -45,6 +45,7 @@ class Gateway:
 
 
 StartGateway = Callable[..., Gateway]
+StartProgram = Callable[[str, dict[str, Any], Path], tuple[Process, Path]]
 
 
 def _lower(headers: Any) -> dict[str, str]:

@@ -24,6 +24,12 @@ class ScriptedUpstream(socketserver.ThreadingTCPServer):
         self.requests: list[tuple[str, bytes]] = []
         self.gone = threading.Event()
 
+    def reset(self) -> None:
+        """Only the lists of models are answered, and nothing was asked yet."""
+        self.answers = {"/v1/models": [MODEL_LIST], "/api/tags": [TAG_LIST]}
+        self.requests = []
+        self.gone = threading.Event()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"

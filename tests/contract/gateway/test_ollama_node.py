@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from .conftest import INTERNAL_KEY
-from .processes import Gateway, StartGateway
+from .processes import Gateway
 from .scripted import ScriptedUpstream, chunk, response, stream_head
 
 ADMIN = {
@@ -20,14 +20,16 @@ PROGRESS = b'{"status":"pulling"}\n{"status":"success"}\n'
 
 
 @pytest.fixture
-def gateway(start_gateway: StartGateway, upstream: ScriptedUpstream) -> Gateway:
-    return start_gateway([{"name": "scripted", "kind": "ollama", "url": upstream.url}])
+def gateway(over_scripted_ollama: Gateway) -> Gateway:
+    return over_scripted_ollama
 
 
 def test_the_node_is_asked_under_a_host_name_that_it_knows(
     gateway: Gateway, upstream: ScriptedUpstream
 ) -> None:
     port = upstream.server_address[1]
+    upstream.answers["/api/version"] = [response(200, b'{"version":"1.2.3"}')]
+    assert gateway.ask("GET", "/ollama/api/version")[2] == b'{"version":"1.2.3"}'
     heads = [head.lower() for head, _ in upstream.requests]
     assert heads
     assert all(f"host: localhost:{port}\r\n" in head for head in heads)
@@ -81,7 +83,7 @@ def test_nobody_else_manages_models(
         assert gateway.ask("POST", f"/ollama/api/{path}", {"model": "m"}, headers)[0] == 403
     assert gateway.ask("DELETE", "/ollama/api/delete", {"model": "m"}, headers)[0] == 403
     sent = {head.split()[1] for head, _ in upstream.requests}
-    assert sent <= {"/api/tags"}
+    assert sent <= {"/api/tags", "/v1/models"}
 
 
 def test_an_api_key_with_forged_identity_manages_nothing(gateway: Gateway) -> None:

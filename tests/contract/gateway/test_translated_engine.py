@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import ollama
 import pytest
 
-from .processes import Gateway, StartGateway
+from .processes import Gateway
 from .scripted import ScriptedUpstream, chunk, event, response, stream_head
 
 QUESTION = [{"role": "user", "content": "what is the weather in Paris"}]
@@ -21,8 +21,8 @@ DONE = b"data: [DONE]\n\n"
 
 
 @pytest.fixture
-def gateway(start_gateway: StartGateway, upstream: ScriptedUpstream) -> Gateway:
-    return start_gateway([{"name": "scripted", "kind": "llamacpp", "url": upstream.url}])
+def gateway(over_scripted_llamacpp: Gateway) -> Gateway:
+    return over_scripted_llamacpp
 
 
 @pytest.fixture

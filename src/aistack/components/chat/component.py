@@ -61,7 +61,10 @@ def services(config: Config) -> tuple[Service, ...]:
             states=(StateDir("data"),),
             health=Health("/health", start_seconds=180),
             after=("chromadb", "gateway"),
-            backups=(BackupSource("sqlite", "data", "webui.db"), BackupSource("directory", "data", "uploads")),
+            backups=(
+                BackupSource("sqlite", "data", "webui.db"),
+                BackupSource("directory", "data", "uploads"),
+            ),
             prepare=(
                 "aistack.components.chat.release_settings",
                 "{{ place.state('chat', 'data') }}/webui.db",
@@ -94,7 +97,8 @@ def _environment(config: Config) -> dict[str, str | SecretValue]:
         "OLLAMA_BASE_URLS": "{{ place.url('gateway') }}/ollama",
         "OLLAMA_API_CONFIGS": SecretValue(key, '{"0": {"enable": true, "key": "{secret}"}}'),
         "ENABLE_FORWARD_USER_INFO_HEADERS": "true",
-        "DEFAULT_MODELS": "{{ config.models.chat }}",
+        # Of several the chat offers those that are there; `demo` is, as long as the other could not be fetched.
+        "DEFAULT_MODELS": "{{ config.models.chat }},demo",
         "RAG_EMBEDDING_ENGINE": "ollama",
         "RAG_EMBEDDING_MODEL": "{{ config.models.embedding }}",
         "RAG_OLLAMA_BASE_URL": "{{ place.url('gateway') }}/ollama",

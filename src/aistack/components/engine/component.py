@@ -39,7 +39,7 @@ def _ollama(config: Config) -> Service:
     return Service(
         name="engine",
         title="Engine (Ollama)",
-        program=InstalledProgram("ollama", "install Ollama, or set engine.kind = \"llamacpp\" in stack.toml"),
+        program=InstalledProgram("ollama", 'install Ollama, or set engine.kind = "llamacpp" in stack.toml'),
         arguments=("serve",),
         ports=(Port("http", engine.port),),
         states=(StateDir("models"),),

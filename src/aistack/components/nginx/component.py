@@ -19,7 +19,14 @@ def services(config: Config) -> tuple[Service, ...]:
     public = [Port("https", proxy.https_port, public=True, address=proxy.address)]
     if proxy.http_port:
         public.append(Port("redirect", proxy.http_port, public=True, address=proxy.address))
-    arguments = ("-c", "{{ place.file('nginx/nginx.conf') }}", "-p", "{{ place.state('nginx', 'work') }}", "-e", "stderr")
+    arguments = (
+        "-c",
+        "{{ place.file('nginx/nginx.conf') }}",
+        "-p",
+        "{{ place.state('nginx', 'work') }}",
+        "-e",
+        "stderr",
+    )
     return (
         Service(
             name="nginx",
@@ -29,11 +36,22 @@ def services(config: Config) -> tuple[Service, ...]:
             ports=(*public, Port("status", proxy.status_port)),
             # nginx starts as root may, and its workers as www-data, who must be able to pass through.
             states=(StateDir("work", 0o711),),
-            config_files=(ConfigFile("nginx/nginx.conf", template("nginx", "nginx.conf.j2"), reloadable=True),),
+            config_files=(
+                ConfigFile("nginx/nginx.conf", template("nginx", "nginx.conf.j2"), reloadable=True),
+            ),
             check=Check(
                 "nginx/nginx.conf",
                 "nginx",
-                ("-t", "-q", "-c", "{{ staged }}", "-p", "{{ place.state('nginx', 'work') }}", "-e", "stderr"),
+                (
+                    "-t",
+                    "-q",
+                    "-c",
+                    "{{ staged }}",
+                    "-p",
+                    "{{ place.state('nginx', 'work') }}",
+                    "-e",
+                    "stderr",
+                ),
             ),
             reload_on=("{{ place.certificate }}", "{{ place.certificate_key }}"),
             health=Health("/health", port="status"),

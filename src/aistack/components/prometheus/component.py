@@ -1,6 +1,16 @@
 """Prometheus: scrapes every service of the plan that has something to say."""
 
-from aistack.components.base import Check, ConfigFile, DebianProgram, Health, Port, Scrape, Service, StateDir, template
+from aistack.components.base import (
+    Check,
+    ConfigFile,
+    DebianProgram,
+    Health,
+    Port,
+    Scrape,
+    Service,
+    StateDir,
+    template,
+)
 from aistack.config.schema import Config
 
 
@@ -25,7 +35,9 @@ def services(config: Config) -> tuple[Service, ...]:
             ports=(Port("http", port),),
             states=(StateDir("data"),),
             config_files=(
-                ConfigFile("prometheus/prometheus.yml", template("prometheus", "prometheus.yml.j2"), reloadable=True),
+                ConfigFile(
+                    "prometheus/prometheus.yml", template("prometheus", "prometheus.yml.j2"), reloadable=True
+                ),
             ),
             check=Check("prometheus/prometheus.yml", "promtool", ("check", "config", "{{ staged }}")),
             health=Health("/-/ready", start_seconds=60),

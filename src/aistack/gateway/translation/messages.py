@@ -64,6 +64,8 @@ def _message(message: Any, position: int, waiting: list[tuple[str, str]]) -> Jso
     if message.get("thinking"):
         result["reasoning_content"] = message["thinking"]
     if calls := message.get("tool_calls"):
+        if not isinstance(calls, list):
+            raise bad_request(f"messages[{position}].tool_calls must be a list")
         result["tool_calls"] = [_call(call, position, index) for index, call in enumerate(calls)]
         waiting += [(call["function"]["name"], call["id"]) for call in result["tool_calls"]]
     if message["role"] == "tool":

@@ -1,0 +1,115 @@
+"""`up`, `down`, `restart`, `diff`: the commands that change what runs, and the one that says what would."""
+
+import click
+
+from aistack.cli.output import as_json, print_json, print_table
+from aistack.cli.progress import Reporter
+from aistack.operations.down import down, restart
+from aistack.operations.lock import changing
+from aistack.operations.stack import Stack, open_stack
+from aistack.operations.up import up
+from aistack.runtimes.base import Change
+
+dry = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+@click.command("up")
+@click.option("--yes", "-y", is_flag=True, help="Install packages without asking.")
+@dry
+def up_command(yes: bool, dry_run: bool) -> None:
+    """Bring the stack up, or make a running one what stack.toml says."""
+    stack = open_stack(confirm=lambda question: yes or click.confirm(question, default=True, err=True))
+    if dry_run:
+        _show_changes(stack, [change for change in stack.changes() if change.step != "keep"])
+        return
+    with Reporter() as reporter:
+        outcome = up(stack, reporter.report, reporter.model)
+    for note in outcome.notes:
+        click.echo(f"{click.style('note:', fg='yellow')} {note}", err=True)
+    click.echo("Everything is up." if outcome.changed else "Everything is up; nothing had to change.")
+    _show_summary(stack)
+
+
+@click.command("down")
+@dry
+def down_command(dry_run: bool) -> None:
+    """Stop every service; the data stays."""
+    stack = open_stack()
+    if dry_run:
+        for name, seen in stack.runtime.observe().items():
+            if seen.state != "missing":
+                click.echo(f"{name}: would be stopped")
+        return
+    with Reporter() as reporter:
+        down(stack, reporter.report)
+    click.echo("Everything is down; the data stays where it is.")
+
+
+@click.command("restart")
+@click.argument(
+    "services", nargs=-1, required=True, metavar="SERVICE...", shell_complete=lambda *_: service_names()
+)
+@dry
+def restart_command(services: tuple[str, ...], dry_run: bool) -> None:
+    """Stop and start services, and wait until they are healthy."""
+    stack = open_stack()
+    for name in services:
+        stack.plan.service(name)
+    if dry_run:
+        for name in services:
+            click.echo(f"{name}: would be restarted")
+        return
+    with Reporter() as reporter, changing(stack.paths.run):
+        restart(stack, services, reporter.report)
+
+
+@click.command("diff")
+@as_json
+def diff_command(json_output: bool) -> None:
+    """Say what `up` would change; nothing when the stack is as stack.toml wants it."""
+    stack = open_stack()
+    found = [change for change in stack.changes() if change.step != "keep"]
+    if json_output:
+        print_json(found)
+    else:
+        _show_changes(stack, found)
+
+
+def service_names() -> list[str]:
+    """The names of all services, for completion."""
+    return [service.name for service in open_stack().plan.services]
+
+
+def _show_changes(stack: Stack, found: list[Change]) -> None:
+    missing = stack.runtime.installer.missing(stack.programs)
+    for name, program in missing:
+        click.echo(
+            f"{name}: {getattr(program, 'package', getattr(program, 'environment', name))} would be installed"
+        )
+    if found:
+        print_table(
+            ("SERVICE", "STEP", "WHY"), [(change.service, change.step, change.why) for change in found]
+        )
+    for line in stack.runtime.file_differences(stack.rendered()):
+        click.echo(line)
+    if not found and not missing:
+        click.echo("nothing to do", err=True)
+
+
+def _show_summary(stack: Stack) -> None:
+    origin, paths = stack.plan.public.origin, stack.paths
+    rows = [
+        ("address", f"{origin}/"),
+        ("administrator", stack.config.site.administrator),
+        ("password in", str(paths.secrets / "administrator-password")),
+    ]
+    if not stack.config.proxy.certificate:
+        rows.append(("trust", f"aistack ca > ca.pem   # the root certificate, in {paths.tls / 'root.pem'}"))
+    rows.append(("first key", "aistack keys create me"))
+    rows.append(("first call", f'curl --cacert ca.pem -H "Authorization: Bearer ask_..." {origin}/v1/models'))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"  {name:<{width}}  {value}")
+
+
+COMMANDS = (up_command, down_command, restart_command, diff_command)

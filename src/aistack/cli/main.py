@@ -1,0 +1,49 @@
+"""The command `aistack`, and the one place where errors become words and exit statuses."""
+
+import sys
+
+import click
+
+from aistack import __version__
+from aistack.cli import completion, configuration, keys, lifecycle, models, observation
+from aistack.errors import ConfigError, UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="aistack")
+def commands() -> None:
+    """A private AI service on your own hardware: one file says what you want, one command makes it so."""
+
+
+for module in (configuration, lifecycle, observation, models, keys, completion):
+    for command in module.COMMANDS:
+        commands.add_command(command)
+
+
+def main() -> None:
+    """Run a command. A UserError is shown in two lines with exit status 1; a bug keeps its traceback."""
+    try:
+        sys.exit(commands.main(standalone_mode=False) or 0)
+    except UserError as error:
+        _show(error)
+        sys.exit(1)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\ninterrupted; nothing is lost, run the same command again to go on", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+def _show(error: UserError) -> None:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            click.echo(f"  {problem}", err=True)
+    if error.hint:
+        click.echo(f"{click.style('hint:', fg='cyan')} {error.hint}", err=True)

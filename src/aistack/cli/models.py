@@ -1,0 +1,95 @@
+"""`aistack models`: what the engine can run."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from aistack.cli.output import as_json, print_json, print_table
+from aistack.cli.progress import Reporter
+from aistack.errors import ModelError
+from aistack.models.ollama import OllamaServer
+from aistack.models.pull import import_file
+from aistack.operations.fetch_models import pull_model
+from aistack.operations.stack import Stack, open_stack
+
+
+@click.group("models")
+def models_group() -> None:
+    """List, fetch, import and remove models."""
+
+
+def _ollama(stack: Stack) -> OllamaServer | None:
+    return (
+        OllamaServer(stack.runtime.placement.url("engine")) if stack.config.engine.kind == "ollama" else None
+    )
+
+
+@models_group.command("ls")
+@as_json
+def list_command(json_output: bool) -> None:
+    """List the models that are here."""
+    stack = open_stack()
+    server = _ollama(stack)
+    models = server.list() if server else stack.models.list()
+    if json_output:
+        print_json(models)
+        return
+    rows = []
+    for model in models:
+        changed = (
+            datetime.fromtimestamp(model.modified_at, UTC).strftime("%Y-%m-%d") if model.modified_at else "-"
+        )
+        kind = "demo" if getattr(model, "demo", False) else str(getattr(model, "kind", "-"))
+        rows.append((model.name, kind, f"{model.size / 1e6:,.0f} MB", changed, (model.digest or "-")[:19]))
+    print_table(("NAME", "KIND", "SIZE", "CHANGED", "DIGEST"), rows)
+
+
+@models_group.command("pull")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def pull_command(names: tuple[str, ...]) -> None:
+    """Fetch models: hf.co/ORG/REPO[:QUANT] from Hugging Face, others from an Ollama registry. Goes on where it broke off."""
+    stack = open_stack()
+    for name in names:
+        with Reporter() as reporter:
+            notes = pull_model(stack, name, reporter.model)
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+        click.echo(f"{name} is here")
+
+
+@models_group.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("name", required=False)
+@click.option(
+    "--projector",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The GGUF file of its eyes.",
+)
+def import_command(file: Path, name: str | None, projector: Path | None) -> None:
+    """Copy a GGUF FILE into the store as NAME (else the file's name)."""
+    stack = open_stack()
+    if _ollama(stack):
+        raise ModelError(
+            "importing is for the built-in engine", "for Ollama: `ollama create NAME -f Modelfile`"
+        )
+    with Reporter() as reporter:
+        model = import_file(stack.models, file, name or file.stem, reporter.model, projector=projector)
+    click.echo(f"{model.name} is here")
+
+
+@models_group.command("rm")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def remove_command(names: tuple[str, ...]) -> None:
+    """Remove models."""
+    stack = open_stack()
+    server = _ollama(stack)
+    for name in names:
+        if server:
+            server.remove(name)
+        else:
+            stack.models.remove(name)
+        click.echo(f"removed {name}")
+
+
+COMMANDS = (models_group,)

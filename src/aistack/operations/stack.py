@@ -1,0 +1,76 @@
+"""What nearly every operation begins with: the site's wishes, the machine, and the runtime between them."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aistack.components.base import Program
+from aistack.config.load import load
+from aistack.config.paths import Paths, find_paths
+from aistack.config.schema import Config
+from aistack.config.secrets import Secrets
+from aistack.hardware import facts
+from aistack.models.store import ModelStore
+from aistack.plan import Plan, make_plan
+from aistack.render import RenderedService, render
+from aistack.runtimes.base import Change, Observed, changes
+from aistack.runtimes.local import LocalPlacement
+from aistack.runtimes.process import ProcessRuntime, digest
+from aistack.runtimes.programs import Installer
+from aistack.system.run import run
+
+
+def refuse(_question: str) -> bool:
+    """The answer of a caller who cannot be asked."""
+    return False
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack as its stack.toml wants it, with the runtime that carries it."""
+
+    paths: Paths
+    plan: Plan
+    runtime: ProcessRuntime
+
+    @property
+    def config(self) -> Config:
+        """What stack.toml says."""
+        return self.plan.config
+
+    @property
+    def secrets(self) -> Secrets:
+        """The stack's secrets."""
+        return Secrets(self.paths.secrets)
+
+    @property
+    def models(self) -> ModelStore:
+        """The model store of the embedded engine."""
+        return ModelStore(Path(self.runtime.placement.models))
+
+    @property
+    def gateway_database(self) -> Path:
+        """Where API keys are kept."""
+        return Path(self.runtime.placement.state("gateway", "data")) / "gateway.db"
+
+    @property
+    def programs(self) -> Sequence[tuple[str, Program]]:
+        """Each service's name with the program it needs."""
+        return [(service.name, service.program) for service in self.plan.services]
+
+    def rendered(self) -> tuple[RenderedService, ...]:
+        """Every service as it should run now."""
+        return render(self.plan, self.runtime.placement, digest)
+
+    def changes(self, observed: Mapping[str, Observed] | None = None) -> tuple[Change, ...]:
+        """What `up` would do."""
+        return changes(self.rendered(), self.runtime.observe() if observed is None else observed)
+
+
+def open_stack(paths: Paths | None = None, confirm: Callable[[str], bool] = refuse) -> Stack:
+    """Read stack.toml and the machine. Raises ConfigError."""
+    paths = paths or find_paths(os.environ, os.geteuid())
+    plan = make_plan(load(paths.stack_toml), facts.gather(run))
+    placement = LocalPlacement(paths, plan.config, plan.services)
+    return Stack(paths, plan, ProcessRuntime(paths, placement, Installer(placement.programs, confirm)))

@@ -1,0 +1,50 @@
+"""`aistack status`: what runs, since when, and whether it answers."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from aistack.operations.stack import Stack
+from aistack.runtimes.base import State
+from aistack.runtimes.convergence import health_url
+from aistack.system import probe
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One service: `healthy` is whether it answers, `problem` why not, `address` where; `uptime_s` 0.0 when stopped."""
+
+    service: str
+    title: str
+    state: State
+    healthy: bool
+    problem: str
+    pid: int
+    uptime_s: float
+    address: str
+
+
+def status(stack: Stack) -> tuple[ServiceStatus, ...]:
+    """Every service of the plan, asked at the same time."""
+    observed = stack.runtime.observe()
+    place = stack.runtime.placement
+    rendered = stack.rendered()
+    with ThreadPoolExecutor(max_workers=len(rendered)) as pool:
+        answers = list(pool.map(lambda item: probe.ask(health_url(place, item)), rendered))
+    found = []
+    for item, reason in zip(rendered, answers, strict=True):
+        seen = observed.get(item.name)
+        first = item.service.ports[0]
+        found.append(
+            ServiceStatus(
+                item.name,
+                item.service.title,
+                seen.state if seen else "missing",
+                reason is None,
+                reason or "",
+                seen.pid if seen else 0,
+                time.time() - seen.since if seen and seen.since else 0.0,
+                f"{first.address}:{first.number}",
+            )  # fmt: skip
+        )
+    return tuple(found)

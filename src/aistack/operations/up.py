@@ -1,0 +1,62 @@
+"""`aistack up`: make the machine what stack.toml says; a second time changes nothing."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aistack import certificates
+from aistack.components.base import Service
+from aistack.errors import ServiceError
+from aistack.operations.fetch_models import ModelNews, fetch_wanted
+from aistack.operations.lock import changing
+from aistack.operations.stack import Stack
+from aistack.runtimes.base import Change, Report
+from aistack.system.ports import port_owner
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `up` did: the steps that were not `keep`, and what the person should know about models."""
+
+    changed: tuple[Change, ...]
+    notes: tuple[str, ...]
+
+
+def up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
+    """Install, configure and start what is missing or changed; returns when everything is healthy.
+
+    May be killed at any moment: the next call goes on from what it finds. Raises UserError.
+    """
+    with changing(stack.paths.run):
+        # Before anything is installed or written: a port that is another's is the site's to settle.
+        _refuse_taken_ports(stack, stack.changes())
+        stack.runtime.install(stack.programs, report)
+        stack.secrets.ensure(stack.plan.secret_names)
+        if not stack.config.proxy.certificate:
+            public = stack.plan.public
+            certificates.ensure(stack.paths.tls, public.names, public.addresses, datetime.now(UTC))
+        notes = fetch_wanted(stack, model_news) if stack.config.engine.kind == "llamacpp" else ()
+        wanted, steps = stack.rendered(), stack.changes()
+        work = {change.service for change in steps if change.step != "keep"}
+        stack.runtime.check([rendered for rendered in wanted if rendered.name in work])
+        stack.runtime.apply(wanted, steps, report)
+        if stack.config.engine.kind == "ollama":
+            notes = fetch_wanted(stack, model_news)
+        return Outcome(tuple(change for change in steps if change.step != "keep"), notes)
+
+
+def _refuse_taken_ports(stack: Stack, steps: tuple[Change, ...]) -> None:
+    ours = stack.runtime.pids()
+    starting = {change.service for change in steps if change.step in ("start", "restart")}
+    for service in stack.plan.services:
+        if service.name in starting:
+            _refuse_taken(service, ours)
+
+
+def _refuse_taken(service: Service, ours: frozenset[int]) -> None:
+    for port in service.ports:
+        owner = port_owner(port.address, port.number)
+        if owner is not None and owner.pid not in ours:
+            raise ServiceError(
+                f"port {port.number}, which {service.title} should listen on, is taken by {owner}",
+                "stop that program, or give the service another port in stack.toml; nothing was changed",
+            )

@@ -1,0 +1,157 @@
+"""Brings the programs that services need: Debian packages through apt-get, Python ones in environments of their own."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aistack.components.base import DebianProgram, InstalledProgram, Program, PythonProgram
+from aistack.errors import ProgramError, UserError
+from aistack.runtimes import debian
+from aistack.runtimes.base import Progress, Report
+from aistack.system import files
+from aistack.system.run import check, run
+
+_PYTHON_ENVIRONMENT_BYTES = 4_000_000_000
+
+
+def environment_folder(programs: Path, program: PythonProgram) -> Path:
+    """The virtual environment of exactly these pins; other pins are another folder, so a rollback finds its own."""
+    pins = hashlib.sha256(repr((program.requirements, program.constraints, sys.version_info[:2])).encode())
+    return programs / f"{program.environment}-{pins.hexdigest()[:10]}"
+
+
+@dataclass(frozen=True)
+class Installer:
+    """Installs below `programs`; `confirm` is asked before the system's own packages are touched."""
+
+    programs: Path
+    confirm: Callable[[str], bool]
+
+    def missing(self, wanted: Sequence[tuple[str, Program]]) -> tuple[tuple[str, Program], ...]:
+        """Those of `wanted` (service, program) that are not there yet."""
+        return tuple((name, program) for name, program in wanted if not self._present(program))
+
+    def install(self, wanted: Sequence[tuple[str, Program]], report: Report) -> None:
+        """Bring what is missing; a second call does nothing. Raises ProgramError, or UserError when refused."""
+        debian.finish_interrupted()
+        missing = self.missing(wanted)
+        for name, program in missing:
+            if isinstance(program, InstalledProgram):
+                raise ProgramError(f"{name} needs {program.executable}, which is not installed", program.hint)
+        packages = sorted({program.package for _, program in missing if isinstance(program, DebianProgram)})
+        if packages:
+            self.install_packages(packages, report)
+        for name, program in missing:
+            if isinstance(program, PythonProgram):
+                self._make_environment(name, program, report)
+
+    def install_packages(self, packages: Sequence[str], report: Report) -> None:
+        """Install Debian packages, and leave none of the services running that they would start."""
+        if not self.confirm(f"install with apt-get: {' '.join(packages)}"):
+            raise UserError("not installed", f"install them yourself: apt-get install {' '.join(packages)}")
+        debian.install(packages, lambda line: report(Progress("packages", "installing", line)))
+
+    def _present(self, program: Program) -> bool:
+        match program:
+            case DebianProgram(_, executable, _) | InstalledProgram(executable, _):
+                return (
+                    shutil.which(executable, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
+                    is not None
+                )
+            case PythonProgram():
+                return (environment_folder(self.programs, program) / "complete").exists()
+            case _:
+                return True
+
+    def _make_environment(self, name: str, program: PythonProgram, report: Report) -> None:
+        folder = environment_folder(self.programs, program)
+        files.make_directory(self.programs)
+        with _lock(self.programs / f".{folder.name}.lock"):
+            if (folder / "complete").exists():
+                return
+            _need_room(self.programs)
+            # Without `complete` it is what a killed `up` left; uv's cache makes starting over cheap.
+            files.remove(folder)
+            report(Progress(name, "installing", f"virtual environment for {program.requirements[0]}"))
+            uv = str(Path(sys.executable).with_name("uv"))
+            made = run([uv, "venv", "--quiet", "--no-config", "--python", sys.executable, str(folder)])
+            check(made, f"making a virtual environment for {name}")
+            self._fill_environment(uv, folder, name, program, report)
+            files.write(folder / "complete", "\n".join(program.requirements) + "\n")
+
+    def _fill_environment(
+        self, uv: str, folder: Path, name: str, program: PythonProgram, report: Report
+    ) -> None:
+        constraints = folder / "constraints.txt"
+        files.write(constraints, "\n".join(program.constraints) + "\n")
+        argv = [uv, "pip", "install", "--no-config", "--no-progress", "--compile-bytecode", "--link-mode=hardlink",
+                "--python", str(folder / "bin/python"), *package_sources(), "-c", str(constraints),
+                *program.requirements]  # fmt: skip
+        done = run(
+            argv,
+            env={"PYTHONDONTWRITEBYTECODE": ""},
+            on_line=lambda line: report(Progress(name, "installing", line)),
+        )
+        check(
+            done,
+            f"installing {program.requirements[0]}",
+            "check the network, or pip's settings (`pip config list`)",
+        )
+
+    def fetch_package(self, requirement: str, folder: Path) -> None:
+        """Unpack one Python package, without what it depends on, into `folder`."""
+        uv = str(Path(sys.executable).with_name("uv"))
+        done = run([uv, "pip", "install", "--no-config", "--quiet", "--no-deps", *package_sources(),
+                    "--target", str(folder), "--python", sys.executable, requirement])  # fmt: skip
+        check(done, f"fetching {requirement}", "check the network, or pip's settings (`pip config list`)")
+
+
+def package_sources() -> list[str]:
+    """pip's own settings of where packages come from, as options for uv, which does not read them.
+
+    A site with a mirror, or a folder of wheels, has told pip; it should not have to tell us as well.
+    """
+    done = run([sys.executable, "-m", "pip", "config", "list"], timeout_s=30)
+    options: list[str] = []
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition("=")
+        words = value.strip("'\"").replace("\\n", " ").split()
+        match key.rpartition(".")[2]:
+            case "find-links":
+                options += [part for word in words for part in ("--find-links", word)]
+            case "index-url":
+                options += ["--default-index", words[0]]
+            case "extra-index-url":
+                options += [
+                    part for word in words if not word.startswith("file:") for part in ("--index", word)
+                ]
+    if not any(Path(word).is_dir() for word in options):
+        # No local wheels: uv knows where torch's CPU builds are, a GPU build would be gigabytes of CUDA.
+        options += ["--torch-backend", "cpu"]
+    return options
+
+
+def _need_room(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < _PYTHON_ENVIRONMENT_BYTES:
+        raise UserError(
+            f"{folder} has {free / 1e9:.1f} GB free; the programs need {_PYTHON_ENVIRONMENT_BYTES / 1e9:.0f} GB",
+            "free some space, or set paths.programs in stack.toml to a folder on another disk",
+        )
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Two stacks may share the folder: one installs, the other waits."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,58 @@
+import asyncio
+from typing import Any
+
+from aistack.gateway.access_log import AccessLog, line
+from aistack.gateway.exchange import Exchange
+from aistack.gateway.principals import Principal
+
+
+async def nothing(*_: Any) -> Any:
+    raise AssertionError
+
+
+def exchange(path: str) -> Exchange:
+    raw = path.encode()
+    scope = {
+        "method": "GET",
+        "path": path,
+        "raw_path": raw,
+        "headers": [(b"authorization", b"Bearer secret")],
+    }
+    made = Exchange(scope, nothing, nothing)
+    made.status = 200
+    return made
+
+
+def test_a_line_has_method_path_status_time_who_and_model() -> None:
+    made = exchange("/v1/models")
+    made.principal = Principal("key", "k1", "laptop")
+    made.model = "demo"
+    words = line(made).split()
+    assert words[1:4] == ["GET", "/v1/models", "200"]
+    assert words[4].endswith("ms")
+    assert words[5:] == ["key:k1", "demo"]
+
+
+def test_nothing_that_a_client_chose_breaks_the_line() -> None:
+    made = exchange("/" + "a" * 5000)
+    made.principal = Principal("user", "x\n2026 GET / 200", "x")
+    text = line(made)
+    assert text.count("\n") == 1
+    assert len(text.split()) == 7
+    assert len(text) < 400
+
+
+def test_lines_are_written_together_and_at_the_latest_when_flushed() -> None:
+    written: list[str] = []
+
+    async def scenario() -> None:
+        log = AccessLog(written.append)
+        log.record(exchange("/a"))
+        log.record(exchange("/b"))
+        assert written == []
+        log.flush()
+        log.flush()
+
+    asyncio.run(scenario())
+    assert len(written) == 1
+    assert written[0].count("\n") == 2

@@ -1,0 +1,130 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from aistack.gateway.nodes import Nodes, NodeState
+from aistack.gateway.refusals import Refusal, node_down
+from aistack.gateway.settings import Node, NodeKind
+
+
+class ScriptedPeer:
+    """Answers `/v1/models` with what it is told, or fails with it."""
+
+    def __init__(self, name: str, *models: str, kind: NodeKind = "llamacpp") -> None:
+        self.node = Node(name, kind, f"http://{name}")
+        self.answer: Any = {"data": [{"id": model} for model in models]}
+        self.asked = 0
+
+    async def json(self, method: str, path: str, body: Any = None, timeout_s: float | None = None) -> Any:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+async def nodes_of(*peers: ScriptedPeer, default_models: tuple[str, ...] = ()) -> Nodes:
+    nodes = Nodes([NodeState(peer) for peer in peers], default_models)  # type: ignore[arg-type]
+    for state in nodes.states:
+        await state.check()
+    return nodes
+
+
+def test_the_lists_are_merged_the_default_models_first_and_the_first_node_wins() -> None:
+    async def scenario() -> None:
+        nodes = await nodes_of(
+            ScriptedPeer("a", "x", "y"), ScriptedPeer("b", "y:latest", "z"), default_models=("z",)
+        )
+        found = [(state.name, model.id) for state, model in await nodes.models()]
+        assert found == [("b", "z"), ("a", "x"), ("a", "y")]
+        state, model = await nodes.find("y:latest")
+        assert (state.name, model.id) == ("a", "y")
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_went_down_passes_its_models_to_the_next() -> None:
+    async def scenario() -> None:
+        first, second = ScriptedPeer("a", "x", "y"), ScriptedPeer("b", "x")
+        nodes = await nodes_of(first, second)
+        first.answer = node_down("a")
+        await nodes.states[0].check()
+        state, _ = await nodes.find("x")
+        assert state.name == "b"
+        with pytest.raises(Refusal) as refused:
+            await nodes.find("y")
+        assert (refused.value.status, refused.value.node) == (503, "a")
+        with pytest.raises(Refusal) as refused:
+            await nodes.find("w")
+        assert refused.value.status == 404
+
+    asyncio.run(scenario())
+
+
+def test_before_any_node_answered_a_model_is_not_unknown_but_unavailable() -> None:
+    async def scenario() -> None:
+        peer = ScriptedPeer("a")
+        peer.answer = node_down("a")
+        nodes = await nodes_of(peer)
+        assert not nodes.any_up
+        with pytest.raises(Refusal) as refused:
+            await nodes.find("x")
+        assert refused.value.status == 503
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_is_slow_to_answer_is_down_only_after_three_checks() -> None:
+    async def scenario() -> None:
+        peer = ScriptedPeer("a", "x")
+        nodes = await nodes_of(peer)
+        state = nodes.states[0]
+        peer.answer = Refusal(504, "too slow")
+        seen = []
+        for _ in range(3):
+            await state.check()
+            seen.append(state.up)
+        assert seen == [True, True, False]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"data": [{}]}, {"data": ["x"]}, None, "x"])
+def test_a_node_that_answers_nonsense_is_down(answer: Any) -> None:
+    async def scenario() -> None:
+        peer = ScriptedPeer("a", "x")
+        nodes = await nodes_of(peer)
+        peer.answer = answer
+        await nodes.states[0].check()
+        assert not nodes.any_up
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_missing_is_looked_for_again_but_not_by_every_request() -> None:
+    async def scenario() -> None:
+        peer = ScriptedPeer("a", "x")
+        nodes = await nodes_of(peer)
+        nodes.states[0].checked_at -= 5
+        peer.answer = {"data": [{"id": "new"}]}
+        state, _ = await nodes.find("new")
+        assert state.name == "a"
+        asked = peer.asked
+        for _ in range(5):
+            with pytest.raises(Refusal):
+                await nodes.find("nobody")
+        assert peer.asked == asked
+
+    asyncio.run(scenario())
+
+
+def test_checks_wanted_at_the_same_time_are_one() -> None:
+    async def scenario() -> None:
+        peer = ScriptedPeer("a", "x")
+        nodes = await nodes_of(peer)
+        before = peer.asked
+        await asyncio.gather(*(nodes.states[0].check() for _ in range(10)))
+        assert peer.asked == before + 1
+
+    asyncio.run(scenario())
