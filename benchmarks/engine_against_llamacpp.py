@@ -26,9 +26,9 @@ from aistack.engine.settings import Settings
 from aistack.models.store import ModelStore
 
 CLIENTS = (1, 4, 16)
-_TOKENS = {1: 64, 4: 48, 16: 24}  # a client and round: a few seconds each on two cores
+_TOKENS = {1: 96, 4: 64, 16: 32}  # a client and round: a few seconds each on two cores
 _SLOTS = 16
-_LAYERS, _WIDTH, _INNER, _VOCABULARY = 8, 768, 2048, 4096
+_LAYERS, _WIDTH, _INNER, _VOCABULARY = 12, 768, 2560, 4096
 _BARE = """
 import json, signal, sys, xllamacpp
 from aistack.engine.launch import Launch
@@ -61,9 +61,7 @@ def run(rounds: int = 12, limit_s: float = 130.0) -> list[Row]:
     """Measure; at most `rounds` rounds a number of clients, fewer when `limit_s` seconds are over."""
     with tempfile.TemporaryDirectory(prefix="aistack-bench-") as folder:
         root = Path(folder)
-        settings = Settings(
-            "127.0.0.1", 0, root / "models", root / "run", num_parallel=_SLOTS, context_length=256
-        )
+        settings = Settings("127.0.0.1", 0, root / "models", root / "run", num_parallel=_SLOTS, context_length=256)
         settings.models_dir.mkdir()
         write_model(settings.models_dir / "bench.gguf")
         store = ModelStore(settings.models_dir)
@@ -78,9 +76,7 @@ def run(rounds: int = 12, limit_s: float = 130.0) -> list[Row]:
             ]
 
 
-def _compared(
-    bare: int, engine: int, front: int, clients: int, rounds: int, until: float, *, share: float
-) -> Row:
+def _compared(bare: int, engine: int, front: int, clients: int, rounds: int, until: float, *, share: float) -> Row:
     stop = time.monotonic() + (until - time.monotonic()) * share
     tokens = _TOKENS[clients]
     pairs: list[tuple[float, float]] = []
@@ -184,7 +180,7 @@ def _started(argv: list[str], stdin: str) -> Iterator[tuple[subprocess.Popen[str
 
 
 def write_model(path: Path) -> None:
-    """A random llama of about 60 million F16 parameters."""
+    """A random llama of about 105 million F16 parameters."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(2048)
     writer.add_embedding_length(_WIDTH)
@@ -237,7 +233,7 @@ def _add_weights(writer: gguf.GGUFWriter) -> None:
 def table(rows: list[Row]) -> str:
     """The rows as a Markdown table."""
     lines = [
-        "| clients | llama.cpp tokens/s | aistack.engine tokens/s | ratio | ratio of best | front CPU µs a token |",
+        "| clients | llama.cpp tokens/s | aistack tokens/s | ratio | ratio of the best | front CPU µs a token |",
         "|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [

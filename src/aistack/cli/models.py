@@ -38,7 +38,7 @@ def list_command(json_output: bool) -> None:
     rows = []
     for model in models:
         changed = (
-            datetime.fromtimestamp(model.modified_at, UTC).strftime("%Y-%m-%d") if model.modified_at else "-"
+            datetime.fromtimestamp(float(model.modified_at), UTC).strftime("%Y-%m-%d") if model.modified_at else "-"
         )
         kind = "demo" if getattr(model, "demo", False) else str(getattr(model, "kind", "-"))
         rows.append((model.name, kind, f"{model.size / 1e6:,.0f} MB", changed, (model.digest or "-")[:19]))

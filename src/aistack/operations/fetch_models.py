@@ -31,6 +31,9 @@ def fetch_wanted(stack: Stack, news: ModelNews) -> tuple[str, ...]:
     ):
         if _present(stack, wanted):
             continue
+        if stack.config.engine.kind == "llamacpp" and canonical(wanted) == canonical(builtin.DEMO):
+            builtin.install_demo(stack.models)
+            continue
         reason = _tried_lately(stack, wanted)
         try:
             if reason is None:

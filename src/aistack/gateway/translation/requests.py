@@ -26,6 +26,8 @@ def chat(body: Json, model: str, *, llama: bool) -> Translated:
     `llama`: the engine is llama.cpp and takes more than OpenAI's fields.
     """
     tools = body.get("tools")
+    if tools is not None and not isinstance(tools, list):
+        raise bad_request("tools must be a list")
     return Translated(
         "/v1/chat/completions",
         {

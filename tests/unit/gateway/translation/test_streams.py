@@ -1,3 +1,4 @@
+import itertools
 import json
 import time
 from typing import Any
@@ -39,7 +40,7 @@ def told(pieces: list[bytes]) -> list[dict[str, Any]]:
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=12))
 def test_it_does_not_matter_where_the_stream_is_cut(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(WHOLE)]
-    lines = told([WHOLE[start:end] for start, end in zip(edges, edges[1:], strict=False)])
+    lines = told([WHOLE[start:end] for start, end in itertools.pairwise(edges)])
     assert [line["message"]["content"] for line in lines] == ["grüße ", "水", ""]
     last = lines[-1]
     assert (last["done_reason"], last["prompt_eval_count"], last["eval_count"]) == ("length", 3, 2)
