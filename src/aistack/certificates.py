@@ -215,9 +215,7 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
+def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=digital_signature, key_cert_sign=key_cert_sign, crl_sign=crl_sign,
         content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
@@ -261,9 +259,7 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}", "run as the user who owns the stack"
-        ) from error
+        raise UserError(f"cannot read {path}: {error.strerror}", "run as the user who owns the stack") from error
 
 
 def _make_key(path: Path) -> EllipticCurvePrivateKey:

@@ -72,9 +72,7 @@ def _order(services: dict[str, Service]) -> tuple[str, ...]:
         if missing := [name for name in service.after if name not in services]:
             raise ConfigError(f"service {service.name} waits for {missing[0]}, which is not in the plan")
     try:
-        return tuple(
-            TopologicalSorter({name: service.after for name, service in services.items()}).static_order()
-        )
+        return tuple(TopologicalSorter({name: service.after for name, service in services.items()}).static_order())
     except CycleError as error:
         raise ConfigError(f"services wait for each other: {' -> '.join(error.args[1])}") from error
 

@@ -65,7 +65,9 @@ class RealStack:
         for key, value in self.settings.items():
             table, _, name = key.rpartition(".")
             tables.setdefault(table, []).append(f"{name} = {json.dumps(value)}")
-        text = "\n".join((f"[{table}]\n" if table else "") + "\n".join(lines) + "\n" for table, lines in sorted(tables.items()))
+        text = "\n".join(
+            (f"[{table}]\n" if table else "") + "\n".join(lines) + "\n" for table, lines in sorted(tables.items())
+        )
         (self.home / "config").mkdir(parents=True, exist_ok=True)
         (self.home / "config" / "stack.toml").write_text(text)
 
@@ -75,7 +77,8 @@ class RealStack:
             [_AISTACK, *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        assert status is None or done.returncode == status, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        story = f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert status is None or done.returncode == status, story
         return done
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

@@ -132,9 +132,7 @@ def test_no_server_certificate_outlives_its_root(tmp_path: Path) -> None:
     assert made.not_after == expires(made.ca)
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
-)
+@pytest.mark.parametrize("damage", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 @pytest.mark.parametrize("name", ["root.pem", "server.key", "server.pem"])
 def test_a_damaged_file_is_mended_without_a_new_authority(tmp_path: Path, name: str, damage: bytes) -> None:
     make(tmp_path)
@@ -185,9 +183,7 @@ def test_keys_are_for_their_owner_alone_and_are_closed_again(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("written", range(len(FILES) + 1))
-def test_a_first_start_cut_off_between_two_files_is_finished_by_the_next(
-    tmp_path: Path, written: int
-) -> None:
+def test_a_first_start_cut_off_between_two_files_is_finished_by_the_next(tmp_path: Path, written: int) -> None:
     make(tmp_path)
     for name in FILES[written:]:
         (tmp_path / name).unlink()
@@ -206,9 +202,7 @@ def test_killed_at_any_moment_key_and_certificate_still_serve(tmp_path: Path) ->
         "    print(turn, flush=True)\n"
     )
     for turns in (1, 3, 8):
-        child = subprocess.Popen(
-            [sys.executable, "-c", loop, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
+        child = subprocess.Popen([sys.executable, "-c", loop, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         for _ in range(turns):
             child.stdout.readline()
@@ -216,9 +210,7 @@ def test_killed_at_any_moment_key_and_certificate_still_serve(tmp_path: Path) ->
         child.wait()
         child.stdout.close()
         shake_hands(
-            Certificates(
-                tmp_path / "root.pem", tmp_path / "server.pem", tmp_path / "server.key", False, False, NOW
-            ),
+            Certificates(tmp_path / "root.pem", tmp_path / "server.pem", tmp_path / "server.key", False, False, NOW),
             "localhost",
         )
     assert make(tmp_path).renewed

@@ -27,9 +27,7 @@ def init_command(defaults: bool, if_missing: bool, force: bool) -> None:
     if paths.stack_toml.exists() and not force:
         if if_missing:
             return
-        raise UserError(
-            f"there is a {paths.stack_toml} already", "edit it, or use --force to write a new one"
-        )
+        raise UserError(f"there is a {paths.stack_toml} already", "edit it, or use --force to write a new one")
     host = facts.gather(run)
     chosen = suggest_chat_model(host, engine_uses_gpu=False)
     values: dict[str, object] = {"models.chat": chosen.model}
@@ -49,12 +47,8 @@ def _ask(model: str, why: str) -> dict[str, object]:
     )
     answers: dict[str, object] = {
         "models.chat": click.prompt("Chat model", default=model, err=True),
-        "proxy.https_port": click.prompt(
-            "Port for HTTPS", default=8443, type=click.IntRange(1, 65535), err=True
-        ),
-        "site.administrator": click.prompt(
-            "The administrator's e-mail address", default="admin@localhost", err=True
-        ),
+        "proxy.https_port": click.prompt("Port for HTTPS", default=8443, type=click.IntRange(1, 65535), err=True),
+        "site.administrator": click.prompt("The administrator's e-mail address", default="admin@localhost", err=True),
     }
     return answers | ({"site.host_names": names.split()} if names.split() else {})
 

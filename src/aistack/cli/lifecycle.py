@@ -46,9 +46,7 @@ def down_command(dry_run: bool) -> None:
 
 
 @click.command("restart")
-@click.argument(
-    "services", nargs=-1, required=True, metavar="SERVICE...", shell_complete=lambda *_: service_names()
-)
+@click.argument("services", nargs=-1, required=True, metavar="SERVICE...", shell_complete=lambda *_: service_names())
 @dry
 def restart_command(services: tuple[str, ...], dry_run: bool) -> None:
     """Stop and start services, and wait until they are healthy."""
@@ -83,13 +81,9 @@ def service_names() -> list[str]:
 def _show_changes(stack: Stack, found: list[Change]) -> None:
     missing = stack.runtime.installer.missing(stack.programs)
     for name, program in missing:
-        click.echo(
-            f"{name}: {getattr(program, 'package', getattr(program, 'environment', name))} would be installed"
-        )
+        click.echo(f"{name}: {getattr(program, 'package', getattr(program, 'environment', name))} would be installed")
     if found:
-        print_table(
-            ("SERVICE", "STEP", "WHY"), [(change.service, change.step, change.why) for change in found]
-        )
+        print_table(("SERVICE", "STEP", "WHY"), [(change.service, change.step, change.why) for change in found])
     for line in stack.runtime.file_differences(stack.rendered()):
         click.echo(line)
     if not found and not missing:

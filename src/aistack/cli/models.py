@@ -20,9 +20,7 @@ def models_group() -> None:
 
 
 def _ollama(stack: Stack) -> OllamaServer | None:
-    return (
-        OllamaServer(stack.runtime.placement.url("engine")) if stack.config.engine.kind == "ollama" else None
-    )
+    return OllamaServer(stack.runtime.placement.url("engine")) if stack.config.engine.kind == "ollama" else None
 
 
 @models_group.command("ls")
@@ -48,7 +46,10 @@ def list_command(json_output: bool) -> None:
 @models_group.command("pull")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def pull_command(names: tuple[str, ...]) -> None:
-    """Fetch models: hf.co/ORG/REPO[:QUANT] from Hugging Face, others from an Ollama registry. Goes on where it broke off."""
+    """Fetch models, going on where an earlier pull broke off.
+
+    hf.co/ORG/REPO[:QUANT] comes from Hugging Face, every other name from an Ollama registry.
+    """
     stack = open_stack()
     for name in names:
         with Reporter() as reporter:
@@ -70,9 +71,7 @@ def import_command(file: Path, name: str | None, projector: Path | None) -> None
     """Copy a GGUF FILE into the store as NAME (else the file's name)."""
     stack = open_stack()
     if _ollama(stack):
-        raise ModelError(
-            "importing is for the built-in engine", "for Ollama: `ollama create NAME -f Modelfile`"
-        )
+        raise ModelError("importing is for the built-in engine", "for Ollama: `ollama create NAME -f Modelfile`")
     with Reporter() as reporter:
         model = import_file(stack.models, file, name or file.stem, reporter.model, projector=projector)
     click.echo(f"{model.name} is here")

@@ -52,9 +52,7 @@ class Reporter:
             self._live.update(self._table())
         elif before is None or before[0] != state or self._due(name):
             self._last_plain[name] = time.monotonic()
-            self._console.print(
-                f"{name}: {state}{f' ({detail})' if detail else ''}", markup=False, highlight=False
-            )
+            self._console.print(f"{name}: {state}{f' ({detail})' if detail else ''}", markup=False, highlight=False)
 
     def _due(self, name: str) -> bool:
         return time.monotonic() - self._last_plain.get(name, 0.0) > _PLAIN_EVERY_S

@@ -176,6 +176,4 @@ Component = Callable[[Config], tuple[Service, ...]]
 
 def template(component: str, name: str) -> str:
     """The text of `templates/<name>` in the folder of `component`."""
-    return (resources.files(f"aistack.components.{component}") / "templates" / name).read_text(
-        encoding="utf-8"
-    )
+    return (resources.files(f"aistack.components.{component}") / "templates" / name).read_text(encoding="utf-8")

@@ -22,9 +22,7 @@ def load(path: Path) -> Config:
     except FileNotFoundError:
         raise ConfigError(f"there is no {path}", "run `aistack init` to write one") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"cannot read {path}: {error}", "check its permissions and that it is UTF-8 text"
-        ) from error
+        raise ConfigError(f"cannot read {path}: {error}", "check its permissions and that it is UTF-8 text") from error
     return parse(text, str(path))
 
 
@@ -88,9 +86,5 @@ def _ports(config: Config) -> list[tuple[str, int]]:
     for name in Config.model_fields:
         table = getattr(config, name)
         if isinstance(table, Table):
-            found += [
-                (f"{name}.{key}", getattr(table, key))
-                for key in _PORT_KEYS
-                if key in type(table).model_fields
-            ]
+            found += [(f"{name}.{key}", getattr(table, key)) for key in _PORT_KEYS if key in type(table).model_fields]
     return found

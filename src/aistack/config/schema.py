@@ -17,9 +17,7 @@ def _host_name(value: str) -> str:
     try:
         ipaddress.ip_address(value)
     except ValueError:
-        if len(value) > 253 or not re.fullmatch(
-            r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*", value
-        ):
+        if len(value) > 253 or not re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*", value):
             raise ValueError("is neither a host name nor an IP address") from None
     return value.lower()
 
@@ -93,7 +91,8 @@ class Proxy(Table):
     """nginx, the only program that others can reach."""
 
     address: Address = Field(
-        "0.0.0.0", description='Address to listen on; "127.0.0.1" keeps the stack to this machine.'
+        "0.0.0.0",  # noqa: S104 - the one program that is meant to be public
+        description='Address to listen on; "127.0.0.1" keeps the stack to this machine.',
     )
     https_port: PortNumber = Field(8443, description="Port for HTTPS.")
     http_port: int = Field(0, ge=0, le=65535, description="Port that redirects to HTTPS; 0: none.")
@@ -110,9 +109,7 @@ class Chat(Table):
     """Open WebUI, the chat in the browser."""
 
     port: PortNumber = Field(3000, description="Loopback port.")
-    sign_up: bool = Field(
-        False, description="Whether people may register; a new account waits for an administrator."
-    )
+    sign_up: bool = Field(False, description="Whether people may register; a new account waits for an administrator.")
 
 
 class Gateway(Table):
@@ -133,9 +130,7 @@ class Engine(Table):
     keep_alive: Duration = Field(
         "5m", description='How long an idle model stays loaded: "30s", "5m", "2h"; "-1": for ever.'
     )
-    num_parallel: int = Field(
-        4, ge=1, le=256, description="Requests that one model answers at the same time."
-    )
+    num_parallel: int = Field(4, ge=1, le=256, description="Requests that one model answers at the same time.")
     context_length: int = Field(
         8192,
         ge=256,
@@ -148,9 +143,7 @@ class Engine(Table):
 class Models(Table):
     """The models that `up` fetches. `hf.co/ORG/REPO:QUANT` comes from Hugging Face, the rest from Ollama's registry."""
 
-    chat: ModelName = Field(
-        "hf.co/Qwen/Qwen3-1.7B-GGUF:Q8_0", description="The chat model that new chats start with."
-    )
+    chat: ModelName = Field("hf.co/Qwen/Qwen3-1.7B-GGUF:Q8_0", description="The chat model that new chats start with.")
     embedding: ModelName = Field("all-minilm", description="The model that turns documents into vectors.")
 
 

@@ -62,9 +62,7 @@ class Catalogue:
     def _parameters(self, model: Model, header: GgufHeader) -> dict[str, object]:
         """The context that we serve, and the sampling that the model's makers put into the file."""
         advised = {
-            key.removeprefix(_SAMPLING): value
-            for key, value in header.metadata.items()
-            if key.startswith(_SAMPLING)
+            key.removeprefix(_SAMPLING): value for key, value in header.metadata.items() if key.startswith(_SAMPLING)
         }
         return {"num_ctx": launch_of(model, header, self._settings, 0).slot_context, **advised}
 

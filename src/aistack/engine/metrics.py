@@ -21,15 +21,9 @@ class Meters:
         )
         self.loaded = Gauge("aistack_engine_loaded_models", "Models in memory", registry=registry)
         self.loads = Counter("aistack_engine_loads", "Loads begun", model, registry=registry)
-        self.load_failures = Counter(
-            "aistack_engine_load_failures", "Loads that failed", model, registry=registry
-        )
-        self.unloads = Counter(
-            "aistack_engine_unloads", "Models unloaded on purpose", model, registry=registry
-        )
-        self.deaths = Counter(
-            "aistack_engine_deaths", "llama.cpp processes that died", model, registry=registry
-        )
+        self.load_failures = Counter("aistack_engine_load_failures", "Loads that failed", model, registry=registry)
+        self.unloads = Counter("aistack_engine_unloads", "Models unloaded on purpose", model, registry=registry)
+        self.deaths = Counter("aistack_engine_deaths", "llama.cpp processes that died", model, registry=registry)
         self.load_seconds = Histogram(
             "aistack_engine_load_seconds", "Time to load a model", model, registry=registry,
             buckets=(0.5, 1, 2, 5, 10, 20, 60, 120, 300, 900),

@@ -108,9 +108,7 @@ class Upstream(asyncio.Protocol):
         return self._received == head.length if head.length is not None else self._tail == _LAST_CHUNK
 
 
-async def relay(
-    address: str, path: str, body: bytes | bytearray, client: Connection, *, keep_alive: bool
-) -> int:
+async def relay(address: str, path: str, body: bytes | bytearray, client: Connection, *, keep_alive: bool) -> int:
     """POST `body` to `path` at the socket `address`, copy the response to `client`; returns its status.
 
     Raises ConnectionRefusedError or FileNotFoundError when nothing listens there (then nothing was sent),
@@ -118,9 +116,7 @@ async def relay(
     Cancelled, it closes the connection, upon which llama.cpp gives up the request.
     """
     loop = asyncio.get_running_loop()
-    transport, upstream = await loop.create_unix_connection(
-        lambda: Upstream(client, keep_alive=keep_alive), address
-    )
+    transport, upstream = await loop.create_unix_connection(lambda: Upstream(client, keep_alive=keep_alive), address)
     try:
         transport.write(request_head(path, len(body)))
         transport.write(body)
@@ -128,9 +124,7 @@ async def relay(
     except ConnectionError as error:
         if client.response_begun:
             raise
-        raise ApiError(
-            502, "the model's process ended while it worked on this request", "server_error"
-        ) from error
+        raise ApiError(502, "the model's process ended while it worked on this request", "server_error") from error
     finally:
         client.relay_from(None)
         transport.abort()

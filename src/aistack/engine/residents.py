@@ -23,9 +23,7 @@ _FAILURE_KEPT_S = 15.0  # a model that cannot be loaded is not tried again by ea
 class Residents:
     """The loaded models. `log` gets one line for each that comes, goes or dies."""
 
-    def __init__(
-        self, store: ModelStore, settings: Settings, meters: Meters, log: Callable[[str], None]
-    ) -> None:
+    def __init__(self, store: ModelStore, settings: Settings, meters: Meters, log: Callable[[str], None]) -> None:
         self._store = store
         self._settings = settings
         self._meters = meters
@@ -173,9 +171,7 @@ class Residents:
         name, began = resident.launch.name, time.monotonic()
         self._meters.loads.labels(model=name).inc()
         try:
-            process = await worker.start(
-                resident.launch, self._settings.run_dir, self._directory, next(self._numbers)
-            )
+            process = await worker.start(resident.launch, self._settings.run_dir, self._directory, next(self._numbers))
         except worker.LoadFailure as failure:
             self._failures[name] = (resident.identity, time.monotonic() + _FAILURE_KEPT_S, str(failure))
             self._meters.load_failures.labels(model=name).inc()

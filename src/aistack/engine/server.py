@@ -48,9 +48,7 @@ async def serve(settings: Settings, log: Callable[[str], None]) -> None:
 async def _listen(front: Front, settings: Settings) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     try:
-        return await loop.create_server(
-            lambda: Connection(front), settings.host, settings.port, backlog=_BACKLOG
-        )
+        return await loop.create_server(lambda: Connection(front), settings.host, settings.port, backlog=_BACKLOG)
     except OSError as error:
         raise ServiceError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",

@@ -105,9 +105,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="aistack.gateway", description="The stack's API gateway.")
     parser.add_argument("--settings", type=Path, required=True, help="JSON file with the settings")
     arguments = parser.parse_args()
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # The server sends the signal that ended it once more when it has stopped; by then there is still
     # something to put away here.
     for number in (signal.SIGTERM, signal.SIGINT):

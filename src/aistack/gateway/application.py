@@ -130,9 +130,7 @@ class Application:
         first = exchange.first_byte_at - started if exchange.first_byte_at else None
         surface = route.surface if route else surface_of(exchange.path)
         name = route.name if route else _UNKNOWN
-        self._services.meters.answered(
-            surface, name, exchange.status, exchange.model or "", first, now - started
-        )
+        self._services.meters.answered(surface, name, exchange.status, exchange.model or "", first, now - started)
         if exchange.failed_node:
             self._services.meters.node_failed(exchange.failed_node)
         self._access_log.record(exchange)

@@ -9,8 +9,7 @@ from aistack.gateway.routes import Match
 from aistack.gateway.services import Services
 
 _INSTEAD = (
-    "this stack's engine does not manage models over the API;"
-    " on the server, `aistack models pull NAME` is the way"
+    "this stack's engine does not manage models over the API; on the server, `aistack models pull NAME` is the way"
 )
 
 
@@ -19,9 +18,7 @@ def require_administrator(exchange: Exchange, services: Services) -> None:
 
     Whoever has no valid credential learns no more than one who has: 403 for all.
     """
-    refusal = Refusal(
-        403, "models are managed by administrators, with `aistack models` or in the chat's settings"
-    )
+    refusal = Refusal(403, "models are managed by administrators, with `aistack models` or in the chat's settings")
     if exchange.from_edge or exchange.repeated:
         raise refusal
     try:

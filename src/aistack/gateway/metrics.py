@@ -96,9 +96,7 @@ class _NodesUp(Collector):
         self._nodes = nodes
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(
-            "aistack_gateway_node_up", "Whether the engine node answers", labels=("node",)
-        )
+        family = GaugeMetricFamily("aistack_gateway_node_up", "Whether the engine node answers", labels=("node",))
         for node in self._nodes:
             family.add_metric((node.name,), float(node.up))
         yield family

@@ -48,9 +48,7 @@ async def embeddings_of_one(exchange: Exchange, services: Services) -> None:
     return await exchange.while_connected(work())
 
 
-async def _vectors(
-    state: NodeState, model: Model, body: Json, texts: list[str]
-) -> tuple[list[list[float]], int]:
+async def _vectors(state: NodeState, model: Model, body: Json, texts: list[str]) -> tuple[list[list[float]], int]:
     """A vector for each text, and how many tokens they had together."""
     if not texts:
         return [], 0

@@ -59,9 +59,7 @@ async def show(exchange: Exchange, services: Services) -> None:
         return await pass_on(exchange, state, "/api/show", raw)
     item = model.openai
     if state.node.kind == "llamacpp":
-        item = await state.peer.json(
-            "GET", f"/engine/models/{quote(model.id, safe='')}", timeout_s=_ASK_TIMEOUT_S
-        )
+        item = await state.peer.json("GET", f"/engine/models/{quote(model.id, safe='')}", timeout_s=_ASK_TIMEOUT_S)
     return await exchange.reply(200, orjson.dumps(describe.shown(item)))
 
 
@@ -160,9 +158,7 @@ async def _running_on(state: NodeState) -> list[Json]:
             loaded = await state.peer.json("GET", "/engine/loaded", timeout_s=_ASK_TIMEOUT_S)
             return describe.running(loaded, state.models)
         if state.node.kind == "ollama":
-            entries: list[Json] = (await state.peer.json("GET", "/api/ps", timeout_s=_ASK_TIMEOUT_S))[
-                "models"
-            ]
+            entries: list[Json] = (await state.peer.json("GET", "/api/ps", timeout_s=_ASK_TIMEOUT_S))["models"]
             return entries
     except Refusal:
         return []

@@ -57,9 +57,7 @@ MODELS = (
 _LARGEST_ON_CPU = {False: MODELS[1], True: MODELS[2]}  # by whether there are _CORES_FOR_LARGER
 
 
-def suggest_chat_model(
-    host: Host, *, engine_uses_gpu: bool, context_length: int = 8192, slots: int = 4
-) -> Suggestion:
+def suggest_chat_model(host: Host, *, engine_uses_gpu: bool, context_length: int = 8192, slots: int = 4) -> Suggestion:
     """The best model of the table that `host` serves at a pace one can read along with.
 
     `engine_uses_gpu` says whether the engine can compute on the cards that `host` found usable.
@@ -89,16 +87,12 @@ def _card_memory(host: Host) -> int:
     return max(totals.values(), default=0)
 
 
-def _largest(
-    candidates: tuple[ChatModel, ...], memory: int, where: str, context_length: int, slots: int
-) -> Suggestion:
+def _largest(candidates: tuple[ChatModel, ...], memory: int, where: str, context_length: int, slots: int) -> Suggestion:
     fitting = [model for model in candidates if model.memory_bytes(context_length, slots) <= memory]
     chosen = fitting[-1] if fitting else candidates[0]
     needs = readable(chosen.memory_bytes(context_length, slots))
     tokens = f"{slots} x {context_length // KIB}k tokens of context"
     if not fitting:
-        why = (
-            f"the smallest there is; with {tokens} it wants {needs}, and there is {readable(memory)} {where}"
-        )
+        why = f"the smallest there is; with {tokens} it wants {needs}, and there is {readable(memory)} {where}"
         return Suggestion(chosen.name, f"{why}: lower engine.num_parallel or engine.context_length")
     return Suggestion(chosen.name, f"needs {needs} with {tokens}; there is {readable(memory)} {where}")

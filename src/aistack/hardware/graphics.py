@@ -21,6 +21,4 @@ def gpus(root: Path, run: Run) -> tuple[Gpu, ...]:
 
 
 def _intel(card: Card) -> Gpu:
-    return Gpu(
-        "intel", card.label, None, card.driver, usable=False, why="the engines here do not use Intel graphics"
-    )
+    return Gpu("intel", card.label, None, card.driver, usable=False, why="the engines here do not use Intel graphics")

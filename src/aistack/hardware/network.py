@@ -40,9 +40,7 @@ def _ipv4(trie: str, internal: tuple[ipaddress.IPv4Network, ...]) -> set[ipaddre
     return {
         address
         for address in found
-        if not address.is_loopback
-        and not address.is_link_local
-        and not any(address in network for network in internal)
+        if not address.is_loopback and not address.is_link_local and not any(address in network for network in internal)
     }
 
 
@@ -52,9 +50,7 @@ def _internal_networks(routes: str) -> tuple[ipaddress.IPv4Network, ...]:
     for line in routes.splitlines()[1:]:
         fields = line.split()
         if len(fields) > 7 and fields[0].startswith(_INTERNAL):
-            destination, mask = (
-                ipaddress.IPv4Address(bytes.fromhex(fields[column])[::-1]) for column in (1, 7)
-            )
+            destination, mask = (ipaddress.IPv4Address(bytes.fromhex(fields[column])[::-1]) for column in (1, 7))
             found.append(ipaddress.IPv4Network(f"{destination}/{mask}"))
     return tuple(found)
 

@@ -32,8 +32,7 @@ _FAILURES = (
     (
         "no devices were found",
         "the driver is loaded but finds no card it can drive",
-        "look at `dmesg | grep -i nvrm`: the driver may be too old or too new for the card, "
-        "or the card is not powered",
+        "look at `dmesg | grep -i nvrm`: the driver may be too old or too new for the card, or the card is not powered",
     ),
     (
         "unknown error",
@@ -78,8 +77,7 @@ def gpus(root: Path, run: Run, cards: tuple[Card, ...]) -> tuple[Gpu, ...]:
     listed, why, cure = _ask(run)
     seen = {one.address: one for one in listed}
     ready = [
-        Gpu("nvidia", one.name, one.memory_bytes, one.driver, usable=True, why="nvidia-smi lists it")
-        for one in listed
+        Gpu("nvidia", one.name, one.memory_bytes, one.driver, usable=True, why="nvidia-smi lists it") for one in listed
     ]
     missing = [card for card in cards if card.address not in seen]
     if listed:

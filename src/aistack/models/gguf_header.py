@@ -77,9 +77,7 @@ def read_header(path: Path) -> GgufHeader:
     except (struct.error, UnicodeDecodeError, IndexError, ValueError, OverflowError) as error:
         raise ModelError(f"{path} is damaged or cut short: {error}", "fetch or copy it again") from error
     if size < header.data_end:
-        raise ModelError(
-            f"{path} is cut short: {size} bytes of at least {header.data_end}", "fetch or copy it again"
-        )
+        raise ModelError(f"{path} is cut short: {size} bytes of at least {header.data_end}", "fetch or copy it again")
     return header
 
 

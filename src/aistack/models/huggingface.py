@@ -94,9 +94,7 @@ def choose(listing: tuple[HubFile, ...], name: HubName) -> HubFile:
         problem = "comes in several parts, which cannot be served here" if fitting else "is not there"
         raise ModelError(
             f"hf.co/{name.repository_id}: {name.quantization or 'the model'} {problem}",
-            f"there are: {', '.join(known)}"
-            if known
-            else "join the parts with llama.cpp's tools and import the file",
+            f"there are: {', '.join(known)}" if known else "join the parts with llama.cpp's tools and import the file",
         )
     return min(whole, key=lambda file: (_rank(file.quantization, PREFERENCE), len(file.path), file.path))
 
@@ -104,9 +102,7 @@ def choose(listing: tuple[HubFile, ...], name: HubName) -> HubFile:
 def choose_projector(listing: tuple[HubFile, ...]) -> HubFile | None:
     """The projector that lets the model see, where the repository has one."""
     found = [f for f in listing if f.path.lower().endswith(".gguf") and "mmproj" in f.path.lower()]
-    return min(
-        found, key=lambda file: (_rank(file.quantization, _PROJECTOR_PREFERENCE), file.path), default=None
-    )
+    return min(found, key=lambda file: (_rank(file.quantization, _PROJECTOR_PREFERENCE), file.path), default=None)
 
 
 def _is_extra(path: str) -> bool:

@@ -149,9 +149,7 @@ def _looks_like_host(part: str) -> bool:
 
 def _scheme_for(name: str, scheme: str, host: str) -> str:
     if scheme == "http" and not is_loopback(host):
-        raise ModelError(
-            f"{name} would be fetched without encryption", "write https://, or the name without http://"
-        )
+        raise ModelError(f"{name} would be fetched without encryption", "write https://, or the name without http://")
     return scheme or ("http" if is_loopback(host) else "https")
 
 

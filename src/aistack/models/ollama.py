@@ -39,8 +39,7 @@ class OllamaServer:
         """Every model that it has, by name."""
         found = self._ask("GET", "/api/tags").get("models") or []
         models = [
-            OllamaModel(canonical(m["name"]), int(m["size"]), str(m["digest"]), str(m["modified_at"]))
-            for m in found
+            OllamaModel(canonical(m["name"]), int(m["size"]), str(m["digest"]), str(m["modified_at"])) for m in found
         ]
         return tuple(sorted(models, key=lambda model: model.name))
 
@@ -65,9 +64,7 @@ class OllamaServer:
             done, total = (sum(layer[part] for layer in layers.values()) for part in (0, 1))
             on_progress(Progress(name, _step(status), done, total))
         if not finished:
-            raise HubUnreachable(
-                f"Ollama stopped fetching {name} without saying why", "run the same command again"
-            )
+            raise HubUnreachable(f"Ollama stopped fetching {name} without saying why", "run the same command again")
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:

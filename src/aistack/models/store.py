@@ -111,9 +111,7 @@ class ModelStore:
             read_header(projector)
         files.make_directory(self.root)
         status = file.stat()
-        sidecar = _Sidecar(
-            status.st_size, int(status.st_mtime), digest, source, demo, projector is not None, template
-        )
+        sidecar = _Sidecar(status.st_size, int(status.st_mtime), digest, source, demo, projector is not None, template)
         if projector is not None:
             _move(projector, self.root / f"{stem}{_PROJECTOR}.gguf")
         files.write(self.root / f"{stem}.json", json.dumps(vars(sidecar), indent=1) + "\n")

@@ -87,9 +87,7 @@ def judge(response: httpx2.Response, what: str) -> None:
             "it does not exist, is private, or its terms must be accepted first",
         )
     if status in (408, 425, 429) or status >= 500:
-        raise HubUnreachable(
-            f"{host} does not serve {what} now ({status})", "try again later", _retry_after(response)
-        )
+        raise HubUnreachable(f"{host} does not serve {what} now ({status})", "try again later", _retry_after(response))
     raise ModelError(f"{host} answers {status} to {what}")
 
 

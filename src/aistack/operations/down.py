@@ -20,9 +20,7 @@ def restart(stack: Stack, names: Sequence[str], report: Report) -> None:
     """
     wanted = stack.rendered()
     steps = tuple(
-        Change(item.name, "restart", "you asked for it")
-        if item.name in names
-        else Change(item.name, "keep", "")
+        Change(item.name, "restart", "you asked for it") if item.name in names else Change(item.name, "keep", "")
         for item in wanted
     )
     stack.runtime.apply(wanted, steps, report)

@@ -45,9 +45,9 @@ def fetch_wanted(stack: Stack, news: ModelNews) -> tuple[str, ...]:
             notes.append(f"{wanted} was not fetched: {error.message}. {error.hint}")
         if reason is not None:
             notes.append(f"{wanted} was not fetched: {reason}. {fall_back(stack, wanted, news)}")
-    if stack.config.engine.kind == "llamacpp" and _present(stack, stack.config.models.chat):
-        if canonical(stack.config.models.chat) != canonical(builtin.DEMO):
-            _remove_demo(stack)
+    chat = stack.config.models.chat
+    if stack.config.engine.kind == "llamacpp" and canonical(chat) != canonical(builtin.DEMO) and _present(stack, chat):
+        _remove_demo(stack)
     return tuple(notes)
 
 
@@ -92,7 +92,7 @@ def _demo(stack: Stack, wanted: str, _news: ModelNews) -> str:
         return f"Fetch it when there is a network: `aistack models pull {wanted}`."
     builtin.install_demo(stack.models)
     return (
-        f"Until it is, the built-in model `{builtin.DEMO}` answers: it says random words, to show that everything works. "
+        f"Until it is, the built-in model `{builtin.DEMO}` answers, in random words that show that all else works. "
         f"Then: `aistack models pull {wanted}`, or `aistack models import FILE {wanted}`."
     )
 

@@ -45,6 +45,6 @@ def status(stack: Stack) -> tuple[ServiceStatus, ...]:
                 seen.pid if seen else 0,
                 time.time() - seen.since if seen and seen.since else 0.0,
                 f"{first.address}:{first.number}",
-            )  # fmt: skip
+            )
         )
     return tuple(found)

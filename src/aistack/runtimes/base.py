@@ -63,9 +63,7 @@ class Progress:
     """One piece of news while a runtime works: `state` of `service`, with `detail` for people."""
 
     service: str
-    state: Literal[
-        "installing", "waiting", "starting", "stopping", "reloading", "healthy", "stopped", "failed"
-    ]
+    state: Literal["installing", "waiting", "starting", "stopping", "reloading", "healthy", "stopped", "failed"]
     detail: str = ""
 
 

@@ -42,9 +42,7 @@ class _Progress:
     begun: dict[str, float] = field(default_factory=dict)
 
 
-def converge(
-    actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report
-) -> None:
+def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
     """Carry out `steps` and wait until every service of `wanted` is healthy.
 
     One that fails does not stop those that can do without it. Raises ServiceError that names all that failed.
@@ -76,9 +74,7 @@ def health_url(place: Placement, rendered: RenderedService) -> str:
     return place.url(rendered.name, health.port) + health.path
 
 
-def _advance(
-    actor: Actor, rendered: RenderedService, change: Change, so_far: _Progress, report: Report
-) -> bool:
+def _advance(actor: Actor, rendered: RenderedService, change: Change, so_far: _Progress, report: Report) -> bool:
     """Take `rendered` a step further; returns whether it is done with, well or not."""
     name = rendered.name
     if name not in so_far.begun:

@@ -31,9 +31,7 @@ _UNITS = {
 def install(packages: Sequence[str], on_line: Callable[[str], None]) -> None:
     """apt-get install `packages`, without their services. Raises ProgramError, UserError without root or sudo."""
     if shutil.which("apt-get") is None:
-        raise ProgramError(
-            "there is no apt-get here", f"install these by your own means: {' '.join(packages)}"
-        )
+        raise ProgramError("there is no apt-get here", f"install these by your own means: {' '.join(packages)}")
     if os.geteuid() != 0:
         _install_with_sudo(packages, on_line)
         return
@@ -88,7 +86,8 @@ def _quieten(packages: Sequence[str]) -> None:
     names = "|".join(packages) or "-"
     files.write(
         _POLICY,
-        f'#!/bin/sh\n{_MARK}\nkill -0 {os.getpid()} 2>/dev/null || exit 0\ncase "$1" in {names}) exit 101 ;; esac\nexit 0\n',
+        f"#!/bin/sh\n{_MARK}\nkill -0 {os.getpid()} 2>/dev/null || exit 0\n"
+        f'case "$1" in {names}) exit 101 ;; esac\nexit 0\n',
         0o755,
     )
 

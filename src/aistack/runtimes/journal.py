@@ -16,9 +16,7 @@ def read(path: Path, lines: int, follow: bool) -> Iterator[str]:
     try:
         file = path.open(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise UserError(
-            f"there is no log {path}", "the service has not been started yet: `aistack up`"
-        ) from error
+        raise UserError(f"there is no log {path}", "the service has not been started yet: `aistack up`") from error
     with file:
         for line in deque(file, maxlen=lines):
             yield line.rstrip("\n")

@@ -56,8 +56,7 @@ def start(spec: Spec) -> None:
     os.dup2(output, 2)
     os.chdir(spec.directory)
     environment = spec.environment | {
-        name: form.replace("{secret}", Path(path).read_text().strip())
-        for name, (path, form) in spec.secrets.items()
+        name: form.replace("{secret}", Path(path).read_text().strip()) for name, (path, form) in spec.secrets.items()
     }
     if spec.prepare:
         done = run(spec.prepare)

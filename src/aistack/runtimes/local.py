@@ -38,7 +38,7 @@ class LocalPlacement:
         """Everything is on this machine."""
         return self.bind(service)
 
-    def bind(self, service: str) -> str:
+    def bind(self, service: str) -> str:  # noqa: ARG002 - other runtimes tell services apart
         """Loopback; only the proxy has public ports, and says so by `public_bind`."""
         return "127.0.0.1"
 

@@ -78,13 +78,9 @@ class ProcessRuntime:
             place = self.paths.generated / "staged" / staged.path
             self._make_folders(rendered.service)
             files.write(place, staged.content, 0o600)
-            arguments = [
-                self.placement.expand(part).replace("{{ staged }}", str(place)) for part in test.arguments
-            ]
+            arguments = [self.placement.expand(part).replace("{{ staged }}", str(place)) for part in test.arguments]
             done = run([self.placement.find(test.executable), *arguments], timeout_s=30)
-            check(
-                done, f"{rendered.service.title}: the new {staged.path} was refused; the old one stays in use"
-            )
+            check(done, f"{rendered.service.title}: the new {staged.path} was refused; the old one stays in use")
 
     def apply(self, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
         """Write what changed, then start, restart or reload each service in its turn. Raises ServiceError."""
@@ -130,11 +126,7 @@ class ProcessRuntime:
     def failure(self, name: str) -> str | None:
         """Why supervisord thinks that `name` cannot run, if it does."""
         told = self.supervisor.states().get(name)
-        return (
-            told[1] or "it ends as soon as it is started"
-            if told and told[0] in ("BACKOFF", "FATAL")
-            else None
-        )
+        return told[1] or "it ends as soon as it is started" if told and told[0] in ("BACKOFF", "FATAL") else None
 
     def down(self, report: Report) -> None:
         """Stop every process of the stack, the supervisor last; also what a killed supervisor left behind."""
@@ -171,10 +163,7 @@ class ProcessRuntime:
             service=service.name,
             argv=list(rendered.argv),
             environment={**place.environment, **rendered.environment},
-            secrets={
-                key: (place.secret(value.name), value.form)
-                for key, value in rendered.secret_environment.items()
-            },
+            secrets={key: (place.secret(value.name), value.form) for key, value in rendered.secret_environment.items()},
             prepare=[*place.module_command, *rendered.prepare] if rendered.prepare else [],
             directory=str(self.paths.state / service.name),
             log=str(self.paths.logs / f"{service.name}.log"),
@@ -187,10 +176,11 @@ class ProcessRuntime:
         files.write(self._spec(service.name), json.dumps(asdict(spec), indent=2) + "\n", 0o600)
 
     def _make_folders(self, service: Service) -> None:
-        for folder, mode in ((self.paths.data, 0o711), (self.paths.state, 0o711), (self.paths.generated, 0o700),
-                             (self.paths.logs, 0o700), (self.paths.run, 0o700), (self.paths.models, 0o700)):  # fmt: skip
-            files.make_directory(folder, mode)
-        files.make_directory(self.paths.state / service.name, 0o711)
+        # nginx's workers, another user, must be able to pass through to their own folder, and see nothing else.
+        for folder in (self.paths.data, self.paths.state, self.paths.state / service.name):
+            files.make_directory(folder, 0o711)
+        for folder in (self.paths.generated, self.paths.logs, self.paths.run, Path(self.placement.models)):
+            files.make_directory(folder, 0o700)
         for state in service.states:
             files.make_directory(Path(self.placement.state(service.name, state.name)), state.mode)
 

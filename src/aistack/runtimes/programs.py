@@ -60,10 +60,7 @@ class Installer:
     def _present(self, program: Program) -> bool:
         match program:
             case DebianProgram(_, executable, _) | InstalledProgram(executable, _):
-                return (
-                    shutil.which(executable, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
-                    is not None
-                )
+                return shutil.which(executable, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin") is not None
             case PythonProgram():
                 return (environment_folder(self.programs, program) / "complete").exists()
             case _:
@@ -85,9 +82,7 @@ class Installer:
             self._fill_environment(uv, folder, name, program, report)
             files.write(folder / "complete", "\n".join(program.requirements) + "\n")
 
-    def _fill_environment(
-        self, uv: str, folder: Path, name: str, program: PythonProgram, report: Report
-    ) -> None:
+    def _fill_environment(self, uv: str, folder: Path, name: str, program: PythonProgram, report: Report) -> None:
         constraints = folder / "constraints.txt"
         files.write(constraints, "\n".join(program.constraints) + "\n")
         argv = [uv, "pip", "install", "--no-config", "--no-progress", "--compile-bytecode", "--link-mode=hardlink",
@@ -128,9 +123,7 @@ def package_sources() -> list[str]:
             case "index-url":
                 options += ["--default-index", words[0]]
             case "extra-index-url":
-                options += [
-                    part for word in words if not word.startswith("file:") for part in ("--index", word)
-                ]
+                options += [part for word in words if not word.startswith("file:") for part in ("--index", word)]
     if not any(Path(word).is_dir() for word in options):
         # No local wheels: uv knows where torch's CPU builds are, a GPU build would be gigabytes of CUDA.
         options += ["--torch-backend", "cpu"]

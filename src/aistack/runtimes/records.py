@@ -72,9 +72,9 @@ def members(record: Record) -> list[int]:
         return []
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
-            if int(fields[2]) == record.pid and fields[0] not in ("Z", "X"):
-                found.append(int(entry.name))
+        fields = _stat(int(entry.name)) if entry.name.isdigit() else None
+        if fields and int(fields[2]) == record.pid and fields[0] not in ("Z", "X"):
+            found.append(int(entry.name))
     return found
 
 

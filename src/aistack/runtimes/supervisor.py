@@ -74,9 +74,7 @@ class Supervisor:
         )
         reason = probe.wait(lambda: None if self.running() else "it does not answer", 15)
         if reason:
-            raise ServiceError(
-                f"supervisord did not start: {reason}", f"look at {self.paths.logs}/supervisord.log"
-            )
+            raise ServiceError(f"supervisord did not start: {reason}", f"look at {self.paths.logs}/supervisord.log")
 
     def states(self) -> Mapping[str, tuple[str, str]]:
         """Each service's state in supervisord's words, with why it cannot run; empty when there is no supervisord."""
@@ -146,9 +144,7 @@ def _unless(*faults: int) -> Iterator[None]:
         yield
     except xmlrpc.client.Fault as fault:
         if fault.faultCode not in faults:
-            raise ServiceError(
-                f"supervisord refused: {fault.faultString}", "run `aistack up` again"
-            ) from fault
+            raise ServiceError(f"supervisord refused: {fault.faultString}", "run `aistack up` again") from fault
 
 
 def _handle(pid: int) -> int | None:
@@ -173,8 +169,7 @@ def _configuration(paths: Paths, socket: Path, services: Sequence[Service]) -> s
         f"[unix_http_server]\nfile={_quoted(socket)}\nchmod=0700\n",
         f"[supervisord]\nlogfile={_quoted(paths.logs / 'supervisord.log')}\nlogfile_maxbytes=10MB\nlogfile_backups=3\n"
         f"pidfile={_quoted(paths.run / 'supervisord.pid')}\nnodaemon=true\nsilent=true\numask=077\n",
-        "[rpcinterface:supervisor]\n"
-        "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n",
+        "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n",
         f"[eventlistener:rotate]\ncommand={python} -m aistack.runtimes.rotate {_quoted(paths.logs)}\n"
         "events=TICK_60\nstdout_logfile=NONE\nstderr_logfile=NONE\n",
     ]

@@ -47,9 +47,7 @@ def port_owner(address: str, port: int, among: tuple[Listener, ...] | None = Non
     socket the kernel may name any of them: compare `ancestors` too.
     """
     found = [
-        one
-        for one in (listeners() if among is None else among)
-        if one.port == port and _collide(one.address, address)
+        one for one in (listeners() if among is None else among) if one.port == port and _collide(one.address, address)
     ]
     owners = [owner for one in found if (owner := _owner(one.pid)) is not None]
     return min(owners, key=lambda owner: (owner.pid is None, len(owner.ancestors)), default=None)

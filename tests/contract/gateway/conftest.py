@@ -55,9 +55,7 @@ def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
         yield lambda nodes, **more: _gateway(start_program, tmp_path / f"gateway{next(count)}", nodes, more)
 
 
-def _started(
-    stack: contextlib.ExitStack, module: str, settings: dict[str, Any], where: Path
-) -> tuple[Process, Path]:
+def _started(stack: contextlib.ExitStack, module: str, settings: dict[str, Any], where: Path) -> tuple[Process, Path]:
     where.mkdir(parents=True, exist_ok=True)
     file = where / "settings.json"
     file.write_text(json.dumps(settings))
@@ -73,9 +71,7 @@ def _started(
     return process, log
 
 
-def _gateway(
-    start_program: StartProgram, where: Path, nodes: list[dict[str, Any]], more: dict[str, Any]
-) -> Gateway:
+def _gateway(start_program: StartProgram, where: Path, nodes: list[dict[str, Any]], more: dict[str, Any]) -> Gateway:
     where.mkdir()
     secret = where / "internal.key"
     secret.write_text(INTERNAL_KEY + "\n")
@@ -139,9 +135,7 @@ def over_ollama(start_lasting_gateway: StartGateway, over_engine: Gateway, folde
     key_file = folder / "node.key"
     key_file.write_text(over_engine.key)
     url = f"{over_engine.url}/ollama"
-    return start_lasting_gateway(
-        [{"name": "ollama", "kind": "ollama", "url": url, "key_file": str(key_file)}]
-    )
+    return start_lasting_gateway([{"name": "ollama", "kind": "ollama", "url": url, "key_file": str(key_file)}])
 
 
 @pytest.fixture(scope="session")

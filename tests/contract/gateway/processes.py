@@ -32,9 +32,7 @@ class Gateway:
         """Status, headers (lower case) and body of one request, with the key unless `headers` are given."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, method=method)
-        for name, value in (
-            headers if headers is not None else {"Authorization": f"Bearer {self.key}"}
-        ).items():
+        for name, value in (headers if headers is not None else {"Authorization": f"Bearer {self.key}"}).items():
             request.add_header(name, value)
         try:
             with urllib.request.urlopen(request, timeout=60) as response:

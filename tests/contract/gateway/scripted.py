@@ -101,6 +101,4 @@ def event(**fields: Any) -> bytes:
 
 
 MODEL_LIST = response(200, b'{"object":"list","data":[{"id":"m","object":"model","created":1}]}')
-TAG_LIST = response(
-    200, b'{"models":[{"name":"m:latest","model":"m:latest","modified_at":"2026-01-02T03:04:05Z"}]}'
-)
+TAG_LIST = response(200, b'{"models":[{"name":"m:latest","model":"m:latest","modified_at":"2026-01-02T03:04:05Z"}]}')

@@ -68,9 +68,7 @@ def test_a_whole_stream_is_relayed_byte_for_byte(gateway: Gateway, upstream: Scr
     assert body == whole
 
 
-def test_events_that_end_in_carriage_returns_are_not_held_back(
-    gateway: Gateway, upstream: ScriptedUpstream
-) -> None:
+def test_events_that_end_in_carriage_returns_are_not_held_back(gateway: Gateway, upstream: ScriptedUpstream) -> None:
     release = threading.Event()
     first = said("one").replace(b"\n", b"\r\n")
     upstream.answers["/v1/chat/completions"] = [stream_head(), chunk(first), release, chunk(DONE), chunk(b"")]
@@ -80,9 +78,7 @@ def test_events_that_end_in_carriage_returns_are_not_held_back(
         assert stream.read_all() == DONE
 
 
-def test_a_cut_translated_stream_ends_with_an_error_line(
-    gateway: Gateway, upstream: ScriptedUpstream
-) -> None:
+def test_a_cut_translated_stream_ends_with_an_error_line(gateway: Gateway, upstream: ScriptedUpstream) -> None:
     upstream.answers["/v1/chat/completions"] = [stream_head(), chunk(said("one")), chunk(said("two")[:20])]
     _, _, body = gateway.ask("POST", "/ollama/api/chat", CHAT)
     first, last = lines_of(body)
@@ -95,9 +91,7 @@ def test_a_cut_translated_stream_ends_with_an_error_line(
         list(client.chat("m", QUESTION, stream=True))
 
 
-def test_a_cut_ollama_stream_ends_with_an_error_line(
-    over_scripted_ollama: Gateway, upstream: ScriptedUpstream
-) -> None:
+def test_a_cut_ollama_stream_ends_with_an_error_line(over_scripted_ollama: Gateway, upstream: ScriptedUpstream) -> None:
     line = b'{"message":{"content":"one"},"done":false}\n'
     upstream.answers["/api/chat"] = [stream_head("application/x-ndjson"), chunk(line), chunk(line[:9])]
     _, _, body = over_scripted_ollama.ask("POST", "/ollama/api/chat", CHAT)
@@ -106,12 +100,9 @@ def test_a_cut_ollama_stream_ends_with_an_error_line(
     assert len(lines_of(body)) == 2
 
 
-def test_characters_that_are_split_over_chunks_are_put_together(
-    gateway: Gateway, upstream: ScriptedUpstream
-) -> None:
+def test_characters_that_are_split_over_chunks_are_put_together(gateway: Gateway, upstream: ScriptedUpstream) -> None:
     whole = (
-        b"data: "
-        + json.dumps({"choices": [{"index": 0, "delta": {"content": "水と火"}}]}, ensure_ascii=False).encode()
+        b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "水と火"}}]}, ensure_ascii=False).encode()
     )
     whole += b"\n\n" + STOP + DONE
     pieces: list[bytes] = [chunk(whole[at : at + 1]) for at in range(len(whole))]
@@ -120,9 +111,7 @@ def test_characters_that_are_split_over_chunks_are_put_together(
     assert [line["message"]["content"] for line in lines_of(body)] == ["水と火", ""]
 
 
-def test_an_error_inside_the_stream_becomes_an_error_line(
-    gateway: Gateway, upstream: ScriptedUpstream
-) -> None:
+def test_an_error_inside_the_stream_becomes_an_error_line(gateway: Gateway, upstream: ScriptedUpstream) -> None:
     failed = event(error={"message": "out of memory", "code": 500})
     upstream.answers["/v1/chat/completions"] = [stream_head(), chunk(said("a")), chunk(failed), chunk(b"")]
     _, _, body = gateway.ask("POST", "/ollama/api/chat", CHAT)
@@ -142,9 +131,7 @@ def test_an_error_of_the_node_keeps_its_status_and_message(
     assert (error_said if path.startswith("/ollama") else error_said["message"]) == "no more"
 
 
-def test_a_node_that_refuses_our_key_is_no_fault_of_the_client(
-    gateway: Gateway, upstream: ScriptedUpstream
-) -> None:
+def test_a_node_that_refuses_our_key_is_no_fault_of_the_client(gateway: Gateway, upstream: ScriptedUpstream) -> None:
     upstream.answers["/v1/chat/completions"] = [response(401, b"{}")]
     status, headers, _ = gateway.ask("POST", "/v1/chat/completions", CHAT)
     assert status == 502
@@ -152,9 +139,7 @@ def test_a_node_that_refuses_our_key_is_no_fault_of_the_client(
 
 
 @pytest.mark.parametrize("garbage", [b"<html>", b"[]", b"{}", b'{"choices":[]}'])
-def test_garbage_instead_of_an_answer_is_502(
-    gateway: Gateway, upstream: ScriptedUpstream, garbage: bytes
-) -> None:
+def test_garbage_instead_of_an_answer_is_502(gateway: Gateway, upstream: ScriptedUpstream, garbage: bytes) -> None:
     upstream.answers["/v1/chat/completions"] = [response(200, garbage)]
     assert gateway.ask("POST", "/ollama/api/chat", {**CHAT, "stream": False})[0] == 502
 

@@ -143,13 +143,9 @@ def test_a_body_whose_length_is_in_doubt_is_refused(over_engine: Gateway, framin
     "body",
     ["", "{", "[]", '"x"', "null", "{}", '{"model":1}', '{"model":""}', '{"model":null}', "[" * 100_000],
 )
-@pytest.mark.parametrize(
-    "path", ["/v1/chat/completions", "/v1/embeddings", "/ollama/api/chat", "/ollama/api/show"]
-)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/ollama/api/chat", "/ollama/api/show"])
 def test_a_body_that_names_no_model_is_400(over_engine: Gateway, path: str, body: str) -> None:
-    request = (
-        f"POST {path} HTTP/1.1\nHost: x\nConnection: close\n{BEARER}\nContent-Length: {len(body)}\n\n{body}"
-    )
+    request = f"POST {path} HTTP/1.1\nHost: x\nConnection: close\n{BEARER}\nContent-Length: {len(body)}\n\n{body}"
     assert status_of(over_engine, request) == 400
 
 
@@ -182,7 +178,5 @@ def test_a_body_that_names_no_model_is_400(over_engine: Gateway, path: str, body
     ],
 )
 def test_a_mistake_in_an_ollama_request_is_400(over_engine: Gateway, path: str, body: str) -> None:
-    head = (
-        f"POST /ollama/api/{path} HTTP/1.1\nHost: x\nConnection: close\n{BEARER}\nContent-Length: {len(body)}"
-    )
+    head = f"POST /ollama/api/{path} HTTP/1.1\nHost: x\nConnection: close\n{BEARER}\nContent-Length: {len(body)}"
     assert status_of(over_engine, f"{head}\n\n{body}") == 400

@@ -24,9 +24,7 @@ def gateway(over_scripted_ollama: Gateway) -> Gateway:
     return over_scripted_ollama
 
 
-def test_the_node_is_asked_under_a_host_name_that_it_knows(
-    gateway: Gateway, upstream: ScriptedUpstream
-) -> None:
+def test_the_node_is_asked_under_a_host_name_that_it_knows(gateway: Gateway, upstream: ScriptedUpstream) -> None:
     port = upstream.server_address[1]
     upstream.answers["/api/version"] = [response(200, b'{"version":"1.2.3"}')]
     assert gateway.ask("GET", "/ollama/api/version")[2] == b'{"version":"1.2.3"}'
@@ -43,9 +41,7 @@ def test_the_request_is_passed_on_as_it_is(gateway: Gateway, upstream: ScriptedU
     assert upstream.body_of("/api/chat") == wish
 
 
-def test_an_administrator_of_the_chat_pulls_a_model_with_progress(
-    gateway: Gateway, upstream: ScriptedUpstream
-) -> None:
+def test_an_administrator_of_the_chat_pulls_a_model_with_progress(gateway: Gateway, upstream: ScriptedUpstream) -> None:
     upstream.answers["/api/pull"] = [stream_head("application/x-ndjson"), chunk(PROGRESS), chunk(b"")]
     status, _, body = gateway.ask("POST", "/ollama/api/pull", {"model": "new"}, ADMIN)
     assert (status, body) == (200, PROGRESS)
@@ -76,9 +72,7 @@ def test_an_administrator_deletes_copies_and_uploads(gateway: Gateway, upstream:
         {"Authorization": ADMIN["Authorization"]},
     ],
 )
-def test_nobody_else_manages_models(
-    gateway: Gateway, upstream: ScriptedUpstream, headers: dict[str, Any]
-) -> None:
+def test_nobody_else_manages_models(gateway: Gateway, upstream: ScriptedUpstream, headers: dict[str, Any]) -> None:
     for path in ("pull", "push", "create", "copy", "blobs/sha256:00"):
         assert gateway.ask("POST", f"/ollama/api/{path}", {"model": "m"}, headers)[0] == 403
     assert gateway.ask("DELETE", "/ollama/api/delete", {"model": "m"}, headers)[0] == 403

@@ -39,9 +39,7 @@ def test_streams_a_chat_token_by_token_with_usage_at_the_end(client: openai.Open
         model="demo", messages=QUESTION, max_tokens=6, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
-    pieces = [
-        chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content
-    ]
+    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
     assert len(pieces) > 1
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 6

@@ -133,9 +133,7 @@ def test_a_stop_lets_a_stream_finish(start_gateway: StartGateway, upstream: Scri
         stream_head(), chunk(one), go_on, chunk(one + b"data: [DONE]\n\n"), chunk(b""),
     ]  # fmt: skip
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0) as client:
-        stream = client.chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "x"}], stream=True
-        )
+        stream = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True)
         next(stream)
         gateway.process.send_signal(signal.SIGTERM)
         wait_for(lambda: _refuses(gateway), "the gateway to take no more connections")
@@ -150,9 +148,7 @@ def test_a_stop_waits_only_so_long(start_gateway: StartGateway, upstream: Script
     one = event(choices=[{"index": 0, "delta": {"content": "one"}}])
     upstream.answers["/v1/chat/completions"] = [stream_head(), chunk(one), threading.Event()]
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0) as client:
-        stream = client.chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "x"}], stream=True
-        )
+        stream = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True)
         next(stream)
         started = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
@@ -170,9 +166,7 @@ def _refuses(gateway: Gateway) -> bool:
 
 
 @pytest.mark.parametrize("mistake", ["port", "internal_key_file", "kind", "json"])
-def test_a_start_that_cannot_be_says_why_and_exits_1(
-    over_engine: Gateway, tmp_path: Path, mistake: str
-) -> None:
+def test_a_start_that_cannot_be_says_why_and_exits_1(over_engine: Gateway, tmp_path: Path, mistake: str) -> None:
     settings = json.loads((over_engine.database.parent / "settings.json").read_text())
     expected = {
         "port": "cannot listen",

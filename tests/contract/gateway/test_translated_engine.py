@@ -39,15 +39,11 @@ def answered(**message: object) -> list[bytes]:
 def streamed(*deltas: dict[str, object]) -> list[bytes]:
     events = [chunk(event(choices=[{"index": 0, "delta": delta}])) for delta in deltas]
     last = event(choices=[{"index": 0, "delta": {}, "finish_reason": "tool_calls"}])
-    counts = event(
-        choices=[], usage={"prompt_tokens": 9, "completion_tokens": 4}, timings={"predicted_ms": 2.0}
-    )
+    counts = event(choices=[], usage={"prompt_tokens": 9, "completion_tokens": 4}, timings={"predicted_ms": 2.0})
     return [stream_head(), *events, chunk(last), chunk(counts), chunk(DONE), chunk(b"")]
 
 
-def test_a_tool_call_has_its_arguments_as_an_object(
-    client: ollama.Client, upstream: ScriptedUpstream
-) -> None:
+def test_a_tool_call_has_its_arguments_as_an_object(client: ollama.Client, upstream: ScriptedUpstream) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}
     upstream.answers["/v1/chat/completions"] = list(answered(content=None, tool_calls=[call]))
     answer = client.chat("m", QUESTION, tools=[WEATHER])

@@ -42,9 +42,7 @@ def serve(model: Model, *, embedding: bool) -> xllamacpp.Server:
 def asking(server: xllamacpp.Server) -> Ask:
     def ask(path: str, **body: Any) -> Any:
         data = json.dumps(body).encode()
-        request = urllib.request.Request(
-            server.listening_address + path, data, {"Content-Type": "application/json"}
-        )
+        request = urllib.request.Request(server.listening_address + path, data, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
             text = answer.read().decode()
         return text if body.get("stream") else json.loads(text)

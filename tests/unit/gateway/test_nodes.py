@@ -33,9 +33,7 @@ async def nodes_of(*peers: ScriptedPeer, default_models: tuple[str, ...] = ()) -
 
 def test_the_lists_are_merged_the_default_models_first_and_the_first_node_wins() -> None:
     async def scenario() -> None:
-        nodes = await nodes_of(
-            ScriptedPeer("a", "x", "y"), ScriptedPeer("b", "y:latest", "z"), default_models=("z",)
-        )
+        nodes = await nodes_of(ScriptedPeer("a", "x", "y"), ScriptedPeer("b", "y:latest", "z"), default_models=("z",))
         found = [(state.name, model.id) for state, model in await nodes.models()]
         assert found == [("b", "z"), ("a", "x"), ("a", "y")]
         state, model = await nodes.find("y:latest")

@@ -39,9 +39,7 @@ def test_what_is_missing_is_named(tmp_path: Path, key: str) -> None:
         load(written(tmp_path, document))
 
 
-@pytest.mark.parametrize(
-    "document", [[], {**WHOLE, "nodes": 7}, {**WHOLE, "port": "x"}, {**WHOLE, "nodes": [1]}]
-)
+@pytest.mark.parametrize("document", [[], {**WHOLE, "nodes": 7}, {**WHOLE, "port": "x"}, {**WHOLE, "nodes": [1]}])
 def test_what_is_not_shaped_like_settings_is_refused(tmp_path: Path, document: Any) -> None:
     with pytest.raises(ConfigError, match=r"settings\.json"):
         load(written(tmp_path, document))

@@ -114,9 +114,7 @@ def test_os_release_may_lie_below_usr_lib_only(host: AskHost) -> None:
 
 
 def test_os_release_without_a_version_is_a_rolling_system() -> None:
-    assert parse_os_release("ID=arch\nPRETTY_NAME='Arch Linux'\n") == OperatingSystem(
-        "arch", "", "Arch Linux"
-    )
+    assert parse_os_release("ID=arch\nPRETTY_NAME='Arch Linux'\n") == OperatingSystem("arch", "", "Arch Linux")
 
 
 def test_old_kernels_available_memory_is_reckoned() -> None:

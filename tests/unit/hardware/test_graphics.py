@@ -15,9 +15,7 @@ AskHost = Callable[[str], Host]
 
 def test_an_nvidia_card_is_read_from_nvidia_smi(host: AskHost) -> None:
     (card,) = host("nvidia-24gb").gpus
-    assert card == Gpu(
-        "nvidia", "NVIDIA GeForce RTX 4090", 24564 * MIB, "550.163.01", True, "nvidia-smi lists it"
-    )
+    assert card == Gpu("nvidia", "NVIDIA GeForce RTX 4090", 24564 * MIB, "550.163.01", True, "nvidia-smi lists it")
 
 
 def test_a_card_that_nvidia_smi_leaves_out_is_not_usable_while_the_others_are(host: AskHost) -> None:

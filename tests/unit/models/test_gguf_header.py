@@ -110,9 +110,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_tables_of_numbers_are_those_of_the_format() -> None:
-    assert {
-        kind.value: (kind.name, *gguf.GGML_QUANT_SIZES[kind]) for kind in gguf.GGMLQuantizationType
-    } == TENSOR_TYPES
+    assert {kind.value: (kind.name, *gguf.GGML_QUANT_SIZES[kind]) for kind in gguf.GGMLQuantizationType} == TENSOR_TYPES
     assert {
         kind.value: kind.name.removeprefix("MOSTLY_").removeprefix("ALL_")
         for kind in gguf.LlamaFileType

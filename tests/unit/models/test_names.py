@@ -60,18 +60,12 @@ def test_a_hugging_face_name_has_its_parts() -> None:
 
 
 def test_a_registry_name_has_its_parts_and_defaults() -> None:
-    assert parse("all-minilm") == RegistryName(
-        "https", "registry.ollama.ai", "library", "all-minilm", "latest"
-    )
+    assert parse("all-minilm") == RegistryName("https", "registry.ollama.ai", "library", "all-minilm", "latest")
     assert parse("localhost:5000/ns/m:t") == RegistryName("http", "localhost:5000", "ns", "m", "t")
-    assert parse("https://127.0.0.1:5000/ns/m") == RegistryName(
-        "https", "127.0.0.1:5000", "ns", "m", "latest"
-    )
+    assert parse("https://127.0.0.1:5000/ns/m") == RegistryName("https", "127.0.0.1:5000", "ns", "m", "latest")
 
 
-@pytest.mark.parametrize(
-    "host", ["registry.example.com", "10.0.0.7:5000", "127.0.0.1.example.com", "localhost.evil"]
-)
+@pytest.mark.parametrize("host", ["registry.example.com", "10.0.0.7:5000", "127.0.0.1.example.com", "localhost.evil"])
 def test_plain_http_is_for_loopback_only(host: str) -> None:
     with pytest.raises(ModelError, match="without encryption"):
         parse(f"http://{host}/ns/model")

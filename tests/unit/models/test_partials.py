@@ -37,9 +37,7 @@ def test_starting_again_forgets_everything(tmp_path: Path) -> None:
 def test_a_disk_too_small_is_told_with_both_numbers(tmp_path: Path) -> None:
     partials = Partials(tmp_path, lambda path: Usage(free=100_000_000))
     partials.need(10_000_000, "m")
-    with pytest.raises(
-        ModelError, match=r"m needs 4000000000 bytes .* 100000000 bytes \(100.0 MB\) are free"
-    ):
+    with pytest.raises(ModelError, match=r"m needs 4000000000 bytes .* 100000000 bytes \(100.0 MB\) are free"):
         partials.need(4_000_000_000, "m")
 
 

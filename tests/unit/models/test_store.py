@@ -40,9 +40,7 @@ def test_a_folder_that_is_not_there_holds_no_models(store: ModelStore) -> None:
 def test_an_installed_model_is_listed_with_what_was_known_about_it(store: ModelStore, tmp_path: Path) -> None:
     file = write_model(tmp_path / "new.gguf")
     size = file.stat().st_size
-    model = store.install(
-        file, "host.example/ns/m:8b", source="somewhere", digest="sha256:12", template="{{x}}"
-    )
+    model = store.install(file, "host.example/ns/m:8b", source="somewhere", digest="sha256:12", template="{{x}}")
     assert not file.exists()
     assert store.list() == (model,)
     assert (model.name, model.size, model.digest) == ("host.example/ns/m:8b", size, "sha256:12")
@@ -97,9 +95,7 @@ def test_a_damaged_file_is_told_apart_and_can_be_removed(store: ModelStore) -> N
     assert store.damaged() == ()
 
 
-@pytest.mark.parametrize(
-    ("architecture", "splits", "why"), [("llama", 3, "3 parts"), ("clip", 0, "projector")]
-)
+@pytest.mark.parametrize(("architecture", "splits", "why"), [("llama", 3, "3 parts"), ("clip", 0, "projector")])
 def test_what_cannot_be_served_alone_is_not_installed(
     store: ModelStore, tmp_path: Path, architecture: str, splits: int, why: str
 ) -> None:
@@ -119,9 +115,7 @@ def test_replacing_a_model_leaves_nothing_of_the_old_one(store: ModelStore, tmp_
     assert sorted(path.name for path in store.root.iterdir()) == ["m.gguf", "m.json"]
 
 
-def test_killed_between_the_moves_the_old_file_is_not_taken_for_the_new_one(
-    store: ModelStore, tmp_path: Path
-) -> None:
+def test_killed_between_the_moves_the_old_file_is_not_taken_for_the_new_one(store: ModelStore, tmp_path: Path) -> None:
     store.install(write_model(tmp_path / "old.gguf"), "m", source="s", digest="sha256:1")
     old = store.root / "m.gguf"
     kept = (old.read_bytes(), old.stat().st_mtime - 60)

@@ -84,9 +84,7 @@ def test_what_we_may_not_look_at_is_told_as_such() -> None:
 
 
 def test_problems_come_first_each_with_its_cure_below() -> None:
-    findings = examine(
-        dataclasses.replace(HEALTHY, memory_needed_bytes=64 * GIB, services={"chat": "refused"})
-    )
+    findings = examine(dataclasses.replace(HEALTHY, memory_needed_bytes=64 * GIB, services={"chat": "refused"}))
     assert [finding.severity for finding in findings[:2]] == ["problem", "problem"]
     lines = report(findings).splitlines()
     assert lines[0].startswith("problem  memory")
@@ -306,9 +304,7 @@ def test_a_clock_that_nothing_keeps_right_is_a_warning() -> None:
         (Finished(1, "", "System has not been booted with systemd"), "ok", "cannot be seen"),
     ],
 )
-def test_where_the_kernel_does_not_answer_systemd_is_asked(
-    answer: Finished, severity: str, says: str
-) -> None:
+def test_where_the_kernel_does_not_answer_systemd_is_asked(answer: Finished, severity: str, says: str) -> None:
     def systemd(argv: object, *, timeout_s: float | None = None) -> Finished:
         return answer
 
@@ -354,9 +350,7 @@ def test_a_secret_that_others_can_read_is_a_problem_with_the_command_that_closes
     assert finding.severity == "problem"
     assert finding.cure.startswith(f"chmod 600 {secret}")
     run(finding.cure.partition(";")[0].split())
-    assert only("secrets", secrets=(folder,)) == Finding(
-        "ok", "secrets", "what is secret is closed to others"
-    )
+    assert only("secrets", secrets=(folder,)) == Finding("ok", "secrets", "what is secret is closed to others")
 
 
 def test_a_folder_of_secrets_that_others_may_list_is_a_problem(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def services(config: Config) -> tuple[Service, ...]:
                 "open-webui", (f"open-webui=={VERSION}",), "open-webui", constraints=(f"torch=={TORCH}",)
             ),
             arguments=("serve", "--host", "{{ place.bind('chat') }}", "--port", "{{ config.chat.port }}"),
-            environment=_environment(config),
+            environment=_environment(),
             ports=(Port("http", config.chat.port),),
             states=(StateDir("data"),),
             health=Health("/health", start_seconds=180),
@@ -74,7 +74,7 @@ def services(config: Config) -> tuple[Service, ...]:
     )
 
 
-def _environment(config: Config) -> dict[str, str | SecretValue]:
+def _environment() -> dict[str, str | SecretValue]:
     key = "gateway-internal-key"
     return {
         **_QUIET,

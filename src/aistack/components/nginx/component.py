@@ -36,9 +36,7 @@ def services(config: Config) -> tuple[Service, ...]:
             ports=(*public, Port("status", proxy.status_port)),
             # nginx starts as root may, and its workers as www-data, who must be able to pass through.
             states=(StateDir("work", 0o711),),
-            config_files=(
-                ConfigFile("nginx/nginx.conf", template("nginx", "nginx.conf.j2"), reloadable=True),
-            ),
+            config_files=(ConfigFile("nginx/nginx.conf", template("nginx", "nginx.conf.j2"), reloadable=True),),
             check=Check(
                 "nginx/nginx.conf",
                 "nginx",

@@ -28,19 +28,17 @@ def services(config: Config) -> tuple[Service, ...]:
                 "--storage.tsdb.retention.time={{ config.monitoring.retention }}",
                 "--web.listen-address={{ place.bind('prometheus') }}:{{ config.monitoring.prometheus_port }}",
                 "--web.external-url={{ public.origin }}/prometheus/",
-                "--web.route-prefix=/",
+                "--web.route-prefix=/prometheus",
                 "--web.console.libraries=/etc/prometheus/console_libraries",
                 "--web.console.templates=/etc/prometheus/consoles",
             ),
             ports=(Port("http", port),),
             states=(StateDir("data"),),
             config_files=(
-                ConfigFile(
-                    "prometheus/prometheus.yml", template("prometheus", "prometheus.yml.j2"), reloadable=True
-                ),
+                ConfigFile("prometheus/prometheus.yml", template("prometheus", "prometheus.yml.j2"), reloadable=True),
             ),
             check=Check("prometheus/prometheus.yml", "promtool", ("check", "config", "{{ staged }}")),
-            health=Health("/-/ready", start_seconds=60),
-            scrape=Scrape(),
+            health=Health("/prometheus/-/ready", start_seconds=60),
+            scrape=Scrape("/prometheus/metrics"),
         ),
     )

@@ -86,9 +86,7 @@ def _call(call: Any, position: int, index: int) -> Json:
 def _answered(message: Mapping[str, Any], waiting: list[tuple[str, str]]) -> Json:
     tool = message.get("tool_name") or message.get("name")
     identity = message.get("tool_call_id")
-    matching = [
-        (name, call) for name, call in waiting if (call == identity if identity else tool in (None, name))
-    ]
+    matching = [(name, call) for name, call in waiting if (call == identity if identity else tool in (None, name))]
     if matching:
         waiting.remove(matching[0])
         identity = matching[0][1]

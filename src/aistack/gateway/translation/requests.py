@@ -55,9 +55,7 @@ def generate(body: Json, model: str, *, llama: bool) -> Translated:
             **_common_fields(body, llama=llama),
             **options.response_format(body.get("format"), bare=llama),
         }
-        return Translated(
-            "/v1/completions", {"model": model, "prompt": prompt, **fields, **suffix}, generate_shape
-        )
+        return Translated("/v1/completions", {"model": model, "prompt": prompt, **fields, **suffix}, generate_shape)
     messages: list[Json] = [{"role": "user", "content": content_parts(body["prompt"], body.get("images"))}]
     if system := body.get("system"):
         messages.insert(0, {"role": "system", "content": system})

@@ -88,9 +88,7 @@ class LineStream:
 
     def _gather(self, call: Json) -> None:
         """Put a fragment of a tool call to those before it; only a whole call is told."""
-        gathered = self._calls.setdefault(
-            call.get("index", 0), {"id": "", "function": {"name": "", "arguments": ""}}
-        )
+        gathered = self._calls.setdefault(call.get("index", 0), {"id": "", "function": {"name": "", "arguments": ""}})
         function = call.get("function") or {}
         gathered["id"] = call.get("id") or gathered["id"]
         gathered["function"]["name"] += function.get("name") or ""

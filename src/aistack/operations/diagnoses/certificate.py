@@ -4,9 +4,7 @@ from aistack.certificates import RENEWAL, expires
 from aistack.errors import UserError
 from aistack.operations.diagnoses.base import Finding, Inputs
 
-_CURE = (
-    "run `aistack up`, which makes a new one; a certificate of your own (proxy.certificate) is yours to renew"
-)
+_CURE = "run `aistack up`, which makes a new one; a certificate of your own (proxy.certificate) is yours to renew"
 
 
 def diagnose(inputs: Inputs) -> tuple[Finding, ...]:
@@ -24,7 +22,5 @@ def diagnose(inputs: Inputs) -> tuple[Finding, ...]:
     if left.total_seconds() <= 0:
         return (Finding("problem", "certificate", f"{path} ended on {end:%Y-%m-%d %H:%M} UTC", _CURE),)
     if left < RENEWAL:
-        return (
-            Finding("warning", "certificate", f"{path} ends in {left.days} days, on {end:%Y-%m-%d}", _CURE),
-        )
+        return (Finding("warning", "certificate", f"{path} ends in {left.days} days, on {end:%Y-%m-%d}", _CURE),)
     return (Finding("ok", "certificate", f"valid until {end:%Y-%m-%d}, {left.days} days"),)

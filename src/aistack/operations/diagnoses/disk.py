@@ -34,8 +34,7 @@ def _examine(disks: list[Disk], rooms: list[WantedRoom]) -> Finding:
         return Finding(
             "problem",
             "disk",
-            f"{readable(disk.free_bytes)} free on the disk of {folder}, {readable(needed)} needed: "
-            f"{purposes}",
+            f"{readable(disk.free_bytes)} free on the disk of {folder}, {readable(needed)} needed: {purposes}",
             f"free some space (`du -xh --max-depth=2 {folder} | sort -h`), "
             "or move paths.models or paths.programs to another disk in stack.toml",
         )

@@ -8,9 +8,7 @@ from aistack.operations.diagnoses.base import Finding, Inputs
 def diagnose(inputs: Inputs) -> tuple[Finding, ...]:
     """A finding for each card. A driver that is there and fails is a problem; no driver, a warning:
     the stack runs on the processor, only slower."""
-    return tuple(_examine(gpu) for gpu in inputs.host.gpus) or (
-        Finding("ok", "graphics", "no graphics card"),
-    )
+    return tuple(_examine(gpu) for gpu in inputs.host.gpus) or (Finding("ok", "graphics", "no graphics card"),)
 
 
 def _examine(gpu: Gpu) -> Finding:

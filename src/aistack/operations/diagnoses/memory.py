@@ -17,9 +17,7 @@ def diagnose(inputs: Inputs) -> tuple[Finding, ...]:
         message = f"the stack needs {readable(needed)} of memory, and this machine has {readable(total)}"
         return (Finding("problem", "memory", message, _CURE),)
     if needed > free:
-        message = (
-            f"the stack needs {readable(needed)} of memory, and {readable(free)} of {readable(total)} is free"
-        )
+        message = f"the stack needs {readable(needed)} of memory, and {readable(free)} of {readable(total)} is free"
         return (Finding("warning", "memory", message, f"end other programs (see `top -o %MEM`), or {_CURE}"),)
     return (Finding("ok", "memory", f"{readable(free)} free, {readable(needed)} needed"),)
 
