@@ -44,7 +44,7 @@ def _start(start: stack_start.Start) -> str:
 def _engine(rows: list[engine_against_llamacpp.Row]) -> str:
     lines = [
         "## Our engine against the bare llama.cpp server, the same model and settings\n",
-        "| clients | llama.cpp tokens/s | engine tokens/s | ratio (median) | ratio (best rounds) | front's CPU µs a token |",
+        "| clients | llama.cpp tokens/s | engine tokens/s | ratio, median | ratio, best | front: CPU µs a token |",
         "|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from stacks import RealStack, make_stack  # noqa: E402
+from stacks import RealStack, make_stack
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,9 @@ def _show_summary(stack: Stack) -> None:
     if not stack.config.proxy.certificate:
         rows.append(("trust", f"aistack ca > ca.pem   # the root certificate, in {paths.tls / 'root.pem'}"))
     rows.append(("first key", "aistack keys create me"))
-    rows.append(("first call", f'curl --cacert ca.pem -H "Authorization: Bearer ask_..." {origin}/v1/models'))
+    # From this machine, where localhost always leads to it, whatever names others use.
+    local = f"https://localhost{stack.plan.public.port_suffix}"
+    rows.append(("first call", f'curl --cacert ca.pem -H "Authorization: Bearer ask_..." {local}/v1/models'))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"  {name:<{width}}  {value}")

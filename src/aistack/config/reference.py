@@ -3,6 +3,7 @@
 `python -m aistack.config.reference` writes both into the checkout it is run in.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,8 @@ class Section:
 
 def sections(table: type[Table] = Config, name: str = "") -> Iterator[Section]:
     """`table` and all tables in it, in the order in which a TOML file can hold them."""
-    own, inner = [], []
+    own: list[Key] = []
+    inner: list[Section] = []
     properties = table.model_json_schema()["properties"]
     for key, field in table.model_fields.items():
         path = f"{name}.{key}" if name else key
@@ -74,7 +76,7 @@ def sections(table: type[Table] = Config, name: str = "") -> Iterator[Section]:
             inner += sections(field.annotation, path)
         else:
             own.append(Key(path, properties[key], field.default))
-    yield Section(name, (table.__doc__ or "").splitlines(), tuple(own))
+    yield Section(name, inspect.cleandoc(table.__doc__ or "").splitlines(), tuple(own))
     yield from inner
 
 

@@ -18,11 +18,19 @@ def read(path: Path, lines: int, follow: bool) -> Iterator[str]:
     except OSError as error:
         raise UserError(f"there is no log {path}", "the service has not been started yet: `aistack up`") from error
     with file:
+        unfinished = ""
         for line in deque(file, maxlen=lines):
-            yield line.rstrip("\n")
-        while follow:
-            if line := file.readline():
+            if follow and not line.endswith("\n"):
+                unfinished = line
+            else:
                 yield line.rstrip("\n")
+        while follow:
+            if part := file.readline():
+                unfinished += part
+                # A writer may be in the middle of a line; half of one is not news yet.
+                if unfinished.endswith("\n"):
+                    yield unfinished.rstrip("\n")
+                    unfinished = ""
             else:
                 if path.stat().st_size < file.tell():
                     file.seek(0)

@@ -1,0 +1,297 @@
+"""The everyday commands on a stack that is up: what they change, and above all what they leave alone."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from cryptography import x509
+from stacks import RealStack, make_stack
+
+_EVERYTHING = {
+    "chromadb", "engine", "prometheus", "node-exporter", "exporter", "gateway", "nginx", "chat", "nginx-exporter",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tended() -> Iterator[RealStack]:
+    """A stack that is up, whose settings these tests change."""
+    made = make_stack()
+    try:
+        made.run("up", "--yes")
+        yield made
+    finally:
+        made.end()
+        shutil.rmtree(made.home, ignore_errors=True)
+
+
+def _pids(stack: RealStack) -> dict[str, int]:
+    return {name: item["pid"] for name, item in stack.status().items()}
+
+
+def _steps(stack: RealStack) -> dict[str, str]:
+    """What `aistack diff` says that `up` would do: service -> step."""
+    return {change["service"]: change["step"] for change in json.loads(stack.run("diff", "--json").stdout)}
+
+
+def _files(stack: RealStack) -> dict[str, int]:
+    """Every file that aistack itself writes, with the time of its last change."""
+    roots = (stack.home / "config", stack.home / "data" / "generated", stack.home / "data" / "run" / "services")
+    return {str(path): path.stat().st_mtime_ns for root in roots for path in root.rglob("*") if path.is_file()}
+
+
+def _models(stack: RealStack, key: str) -> list[str]:
+    """The models that a client with `key` sees."""
+    request = urllib.request.Request(f"{stack.url}/v1/models", headers={"Authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=stack.ca), timeout=20) as answer:
+        return [item["id"] for item in json.load(answer)["data"]]
+
+
+def _change(stack: RealStack, changed: Mapping[str, object]) -> None:
+    stack.settings.update(changed)
+    stack.write()
+
+
+def test_everything_is_healthy_after_up(tended: RealStack) -> None:
+    found = tended.status()
+    assert set(found) == _EVERYTHING
+    assert all(item["healthy"] and item["state"] == "running" and item["pid"] for item in found.values())
+    assert tended.run("status").returncode == 0
+
+
+def test_up_a_second_time_changes_nothing(tended: RealStack, record_property: pytest.RecordProperty) -> None:
+    pids, files = _pids(tended), _files(tended)
+    start = time.monotonic()
+    done = tended.run("up", "--yes")
+    took = time.monotonic() - start
+    record_property("second up, seconds", round(took, 2))
+    print(f"second up: {took:.2f} s")
+    assert "nothing had to change" in done.stdout
+    assert _pids(tended) == pids
+    assert _files(tended) == files
+
+
+def test_diff_is_empty_after_up(tended: RealStack) -> None:
+    assert json.loads(tended.run("diff", "--json").stdout) == []
+    done = tended.run("diff")
+    assert done.stdout == ""
+    assert "nothing to do" in done.stderr
+
+
+_CHANGES = [
+    ({"proxy.limits.api_rate": "900r/s"}, {"nginx": "reload"}),
+    ({"monitoring.retention": "3d"}, {"prometheus": "restart"}),
+    ({"engine.keep_alive": "7m"}, {"engine": "restart"}),
+    ({"chat.sign_up": True}, {"chat": "restart"}),
+]
+
+
+@pytest.mark.parametrize(("changed", "steps"), _CHANGES, ids=lambda value: next(iter(value)))
+def test_a_changed_setting_touches_only_the_services_that_read_it(
+    tended: RealStack, changed: dict[str, object], steps: dict[str, str]
+) -> None:
+    pids, files = _pids(tended), _files(tended)
+    workers = {child.pid for child in psutil.Process(pids["nginx"]).children()}
+    _change(tended, changed)
+    assert _steps(tended) == steps
+    assert {item.split()[0] for item in tended.run("up", "--dry-run").stdout.splitlines()[1:2]} == set(steps)
+    assert {path: time for path, time in _files(tended).items() if not path.endswith("stack.toml")} == {
+        path: time for path, time in files.items() if not path.endswith("stack.toml")
+    }
+    tended.run("up", "--yes")
+    now = _pids(tended)
+    assert {name for name in pids if now[name] != pids[name]} == {n for n, step in steps.items() if step == "restart"}
+    if "reload" in steps.values():
+        assert {child.pid for child in psutil.Process(now["nginx"]).children()} != workers
+    assert all(item["healthy"] for item in tended.status().values())
+    assert _steps(tended) == {}
+
+
+def test_diff_names_everything_that_depends_on_a_port(tended: RealStack) -> None:
+    before = dict(tended.settings)
+    _change(tended, {"gateway.port": int(str(before["gateway.port"])) ^ 1})
+    steps = _steps(tended)
+    _change(tended, before)
+    assert steps["gateway"] == "restart"
+    assert steps["chat"] == "restart"
+    assert steps["nginx"] == "reload"
+    assert steps["prometheus"] == "reload"
+    assert set(steps) <= {"gateway", "chat", "nginx", "prometheus", "exporter"}
+    assert _steps(tended) == {}
+
+
+def test_a_configuration_that_its_program_refuses_changes_nothing(tended: RealStack) -> None:
+    before, pids = dict(tended.settings), _pids(tended)
+    broken = tended.home / "broken.pem"
+    broken.write_text("no certificate\n")
+    _change(tended, {"proxy.certificate": str(broken), "proxy.certificate_key": str(broken)})
+    done = tended.run("up", "--yes", status=1)
+    _change(tended, before)
+    assert "nginx" in done.stderr
+    assert "refused" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert _pids(tended) == pids
+    assert _steps(tended) == {}
+
+
+def test_restart_restarts_what_is_named_and_nothing_else(tended: RealStack) -> None:
+    pids = _pids(tended)
+    assert "would be restarted" in tended.run("restart", "node-exporter", "--dry-run").stdout
+    assert _pids(tended) == pids
+    tended.run("restart", "node-exporter", "engine")
+    now = _pids(tended)
+    assert {name for name in pids if now[name] != pids[name]} == {"node-exporter", "engine"}
+    assert all(item["healthy"] for item in tended.status().values())
+
+
+def test_restart_of_an_unknown_service_names_those_there_are(tended: RealStack) -> None:
+    done = tended.run("restart", "ngnix", status=1)
+    assert "ngnix" in done.stderr
+    assert "nginx" in done.stderr.replace("ngnix", "")
+    assert "Traceback" not in done.stderr
+
+
+def test_status_exits_with_3_when_a_service_is_down(tended: RealStack) -> None:
+    pid = _pids(tended)["node-exporter"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = tended.run("status", status=3)
+        found = tended.status()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert re.search(r"node-exporter +not answering", done.stdout)
+    assert not found["node-exporter"]["healthy"]
+    assert found["node-exporter"]["problem"]
+    assert tended.run("status").returncode == 0
+
+
+def test_logs_shows_the_last_lines(tended: RealStack) -> None:
+    whole = (tended.home / "data" / "logs" / "gateway.log").read_text().splitlines()
+    shown = tended.run("logs", "gateway", "-n", "3").stdout.splitlines()
+    assert len(shown) == 3
+    assert set(shown[:1]) <= set((tended.home / "data" / "logs" / "gateway.log").read_text().splitlines())
+    assert len(whole) >= 3
+    assert "nginx" in tended.run("logs", "ngnix", status=1).stderr
+
+
+def test_logs_follow_shows_what_is_written_from_now_on(tended: RealStack) -> None:
+    key = tended.key("watched")
+    with tended.start("logs", "gateway", "-f", "-n", "0") as following:
+        assert following.stdout is not None
+        try:
+            # The first lines may come before the command has opened the log.
+            os.set_blocking(following.stdout.fileno(), False)
+            deadline, seen = time.monotonic() + 20, ""
+            while "/v1/models" not in seen and time.monotonic() < deadline:
+                _models(tended, key)
+                seen += following.stdout.read() or ""
+        finally:
+            following.send_signal(signal.SIGINT)
+    assert "/v1/models" in seen
+    assert following.returncode == 130
+
+
+def test_doctor_finds_nothing_wrong_with_a_stack_that_is_up(tended: RealStack) -> None:
+    findings = json.loads(tended.run("doctor", "--json", status=None).stdout)
+    problems = [item for item in findings if item["severity"] == "problem"]
+    # How much memory or disk the machine has is not the stack's doing.
+    assert [item for item in problems if item["check"] not in ("memory", "disk", "processor")] == []
+    assert {"ports", "programs", "services", "certificate", "secrets"} <= {item["check"] for item in findings}
+    assert "problem" in tended.run("doctor", status=None).stdout.splitlines()[-1]
+
+
+def test_doctor_finds_a_service_that_does_not_answer(tended: RealStack) -> None:
+    pid = _pids(tended)["node-exporter"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        findings = json.loads(tended.run("doctor", "--json", status=1).stdout)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    found = [item for item in findings if item["severity"] == "problem" and item["check"] == "services"]
+    assert "node-exporter" in found[0]["message"]
+    assert found[0]["cure"]
+
+
+def test_ca_prints_the_root_certificate_that_signs_for_the_site(tended: RealStack, tmp_path: Path) -> None:
+    text = tended.run("ca").stdout
+    root = x509.load_pem_x509_certificate(text.encode())
+    assert root.subject == root.issuer
+    file = tmp_path / "ca.pem"
+    file.write_text(text)
+    with urllib.request.urlopen(
+        f"{tended.url}/health", context=ssl.create_default_context(cafile=file), timeout=20
+    ) as answer:
+        assert answer.status == 200
+
+
+def test_a_key_works_from_its_creation_until_it_is_revoked(tended: RealStack) -> None:
+    created = json.loads(tended.run("keys", "create", "short-lived", "--owner", "Uma", "--json").stdout)
+    assert "demo" in _models(tended, created["key"])
+    listed = json.loads(tended.run("keys", "ls", "--json").stdout)
+    assert [item["owner"] for item in listed if item["name"] == "short-lived"] == ["Uma"]
+    assert created["key"] not in json.dumps(listed)
+    tended.run("keys", "revoke", "short-lived")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        _models(tended, created["key"])
+    assert "short-lived" not in tended.run("keys", "ls").stdout
+    assert "short-lived" in tended.run("keys", "revoke", "short-lived", status=1).stderr
+
+
+def test_an_imported_model_is_served_until_it_is_removed(tended: RealStack) -> None:
+    key = tended.key("models")
+    demo = next(item for item in json.loads(tended.run("models", "ls", "--json").stdout) if item["name"] == "demo")
+    tended.run("models", "import", demo["path"], "house/parrot:tiny")
+    assert "house/parrot:tiny" in tended.run("models", "ls").stdout
+    _until_listed(tended, key, "house/parrot:tiny", True)
+    tended.run("models", "rm", "house/parrot:tiny")
+    assert "house/parrot:tiny" not in tended.run("models", "ls").stdout
+    _until_listed(tended, key, "house/parrot:tiny", False)
+    assert "house/parrot:tiny" in tended.run("models", "rm", "house/parrot:tiny", status=1).stderr
+
+
+def _until_listed(stack: RealStack, key: str, model: str, there: bool) -> None:
+    deadline = time.monotonic() + 20
+    while (model in _models(stack, key)) is not there:
+        assert time.monotonic() < deadline, f"{model} listed: {not there}"
+
+
+def test_what_is_no_model_is_not_imported(tended: RealStack, tmp_path: Path) -> None:
+    file = tmp_path / "letter.gguf"
+    file.write_text("Dear Sir or Madam\n" * 100)
+    done = tended.run("models", "import", str(file), status=1)
+    assert "GGUF" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "letter" not in tended.run("models", "ls").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(tended: RealStack, shell: str) -> None:
+    assert "aistack" in tended.run("completion", shell).stdout
+
+
+def test_the_shell_is_offered_the_services(tended: RealStack) -> None:
+    environment = {
+        **tended.environment, "_AISTACK_COMPLETE": "bash_complete", "COMP_WORDS": "aistack restart ", "COMP_CWORD": "2",
+    }  # fmt: skip
+    program = shutil.which("aistack", path=str(Path(sys.executable).parent))
+    assert program is not None
+    offered = subprocess.run([program], env=environment, capture_output=True, text=True, check=False).stdout
+    assert {line.partition(",")[2] for line in offered.splitlines()} >= _EVERYTHING
+
+
+def test_down_dry_run_stops_nothing(tended: RealStack) -> None:
+    pids = _pids(tended)
+    done = tended.run("down", "--dry-run")
+    assert {line.partition(":")[0] for line in done.stdout.splitlines()} == _EVERYTHING
+    assert _pids(tended) == pids

@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import pytest
+
+from aistack.config.load import load, parse
+from aistack.errors import ConfigError
+
+
+def problems(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    return caught.value.problems
+
+
+def test_an_empty_file_is_a_whole_stack() -> None:
+    config = parse("")
+    assert (config.runtime, config.proxy.https_port, config.models.embedding) == (
+        "process", 8443, "all-minilm",
+    )  # fmt: skip
+
+
+def test_every_mistake_is_told_at_once_with_its_key_path() -> None:
+    found = problems(
+        """
+        runtime = "docker"
+        [proxy]
+        https_port = 99999
+        [proxy.limits]
+        api_rate = "fast"
+        [engine]
+        kepp_alive = "5m"
+        """
+    )
+    assert len(found) == 4
+    assert {line.partition(":")[0] for line in found} == {
+        "runtime", "proxy.https_port", "proxy.limits.api_rate", "engine.kepp_alive",
+    }  # fmt: skip
+
+
+def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
+    assert problems("[engine]\nkepp_alive = '5m'") == (
+        "engine.kepp_alive: there is no such key; did you mean keep_alive?",
+    )
+    assert problems("[proxy.limits]\napi_rat = '5r/s'") == (
+        "proxy.limits.api_rat: there is no such key; did you mean api_rate?",
+    )
+    assert problems("[engin]\n") == ("engin: there is no such key; did you mean engine?",)
+    assert problems("[proxy]\nxyz = 1") == ("proxy.xyz: there is no such key",)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "shown"),
+    [
+        ("[proxy]\nhttps_port = '8443'", "proxy.https_port", "'8443'"),
+        ("[proxy]\nhttps_port = true", "proxy.https_port", "True"),
+        ("[proxy]\nhttps_port = 0", "proxy.https_port", "0"),
+        ("[proxy]\naddress = 'everywhere'", "proxy.address", "is not an IP address"),
+        ("[proxy]\ncertificate = 'server.pem'", "proxy.certificate", "is not an absolute path"),
+        ("[site]\nhost_names = ['good.example', 'bad_name']", "site.host_names.1", "bad_name"),
+        ("[site]\nhost_names = 'ai.example'", "site.host_names", "tuple"),
+        ("[site]\nadministrator = 'root'", "site.administrator", "'root'"),
+        ("[site]\nname = 'a\"b'", "site.name", "pattern"),
+        ("[engine]\nkeep_alive = '5 minutes'", "engine.keep_alive", "'5 minutes'"),
+        ("[engine]\nkind = 'vllm'", "engine.kind", "'vllm'"),
+        ("[models]\nchat = '../etc/passwd'", "models.chat", "'../etc/passwd'"),
+        ("[chat]\nsign_up = 1", "chat.sign_up", "1"),
+        ("proxy = 3", "proxy", "3"),
+    ],
+)
+def test_a_wrong_value_is_named_and_shown(text: str, key: str, shown: str) -> None:
+    (problem,) = problems(text)
+    assert problem.startswith(f"{key}: ")
+    assert shown in problem
+
+
+def test_two_services_cannot_have_one_port() -> None:
+    assert problems("[chat]\nport = 8080\n[proxy]\nstatus_port = 9090") == (
+        "gateway.port: port 8080 is also chat.port",
+        "monitoring.prometheus_port: port 9090 is also proxy.status_port",
+    )
+
+
+def test_no_redirect_port_is_no_port_that_could_clash() -> None:
+    assert parse("[proxy]\nhttp_port = 0").proxy.http_port == 0
+
+
+@pytest.mark.parametrize(("given", "missing"), [("certificate", "certificate_key"), ("certificate_key", "certificate")])
+def test_a_certificate_needs_its_key(given: str, missing: str) -> None:
+    (problem,) = problems(f"[proxy]\n{given} = '/etc/ssl/x.pem'")
+    assert problem.startswith(f"proxy.{missing}:")
+
+
+def test_addresses_and_names_are_written_one_way() -> None:
+    config = parse("[site]\nhost_names = ['AI.Example', '::1']\n[proxy]\naddress = '0:0::1'")
+    assert config.site.host_names == ("ai.example", "::1")
+    assert config.proxy.address == "::1"
+
+
+def test_the_number_of_mistakes_is_in_the_message() -> None:
+    with pytest.raises(ConfigError, match=r"^site\.toml has 1 mistake$"):
+        parse("x = 1", "site.toml")
+    with pytest.raises(ConfigError, match="has 2 mistakes"):
+        parse("x = 1\ny = 2")
+
+
+def test_text_that_is_not_toml_tells_its_line() -> None:
+    with pytest.raises(ConfigError, match="line 2"):
+        parse("[site]\nname = x\n")
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "stack.toml")
+    assert "aistack init" in caught.value.hint
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "stack.toml"
+    path.write_bytes(b'[site]\nname = "\xff"')
+    with pytest.raises(ConfigError, match="cannot read"):
+        load(path)
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "stack.toml"
+    path.write_text('[site]\nname = "Werkstatt Köln"\n')
+    assert load(path).site.name == "Werkstatt Köln"

@@ -1,0 +1,215 @@
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+
+from aistack.components import COMPONENTS
+from aistack.components.base import ConfigFile, Health, OwnModule, Port, SecretValue, Service
+from aistack.config.load import parse
+from aistack.config.paths import Paths
+from aistack.config.reference import sample, sections
+from aistack.config.schema import Config
+from aistack.hardware.facts import gather
+from aistack.hardware.host import Host
+from aistack.plan import make_plan
+from aistack.render import RenderedService, render, seconds
+from aistack.runtimes.local import LocalPlacement
+from aistack.system.run import run
+
+HOST = replace(
+    gather(run, Path(__file__).parents[1] / "fixtures/hosts/laptop"),
+    host_names=("lap",),
+    addresses=("10.0.0.7",),
+)
+PATHS = Paths(Path("/srv/stack/config"), Path("/srv/stack/data"))
+
+Services = Mapping[str, RenderedService]
+
+
+def unchanging(_path: str) -> str:
+    return "same"
+
+
+def rendered(config: Config, digest: Callable[[str], str] = unchanging, host: Host = HOST, *extra: Service) -> Services:
+    plan = make_plan(config, host, (*COMPONENTS, lambda _config: extra))
+    found = render(plan, LocalPlacement(PATHS, config, plan.services), digest)
+    return {service.name: service for service in found}
+
+
+def content(services: Services, service: str, path: str) -> str:
+    return next(file.content for file in services[service].files if file.path == path)
+
+
+def differing(before: Services, after: Services, which: str) -> set[str]:
+    return {name for name in before if getattr(before[name], which) != getattr(after[name], which)}
+
+
+# Each setting, a value that is not its default, the services to start anew, and those that need a reload.
+EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
+    ({"site.name": "Werkstatt"}, {"chat"}, set()),
+    ({"site.host_names": ["ai.example"]}, {"chat", "prometheus"}, {"nginx"}),
+    ({"site.administrator": "ada@ai.example"}, {"chat"}, set()),
+    ({"proxy.address": "127.0.0.1"}, set(), {"nginx"}),
+    ({"proxy.https_port": 9443}, {"chat", "prometheus"}, {"nginx"}),
+    ({"proxy.http_port": 8088}, set(), {"nginx"}),
+    ({"proxy.status_port": 8082}, {"nginx-exporter", "exporter"}, {"nginx"}),
+    ({"proxy.max_upload_mb": 50}, {"gateway"}, {"nginx"}),
+    ({"proxy.certificate": "/c.pem", "proxy.certificate_key": "/c.key"}, {"exporter"}, {"nginx"}),
+    ({"proxy.limits.api_rate": "60r/m"}, set(), {"nginx"}),
+    ({"proxy.limits.api_burst": 11}, set(), {"nginx"}),
+    ({"proxy.limits.chat_rate": "20r/s"}, set(), {"nginx"}),
+    ({"proxy.limits.chat_burst": 21}, set(), {"nginx"}),
+    ({"chat.port": 3009}, {"chat", "gateway", "exporter"}, {"nginx"}),
+    ({"chat.sign_up": True}, {"chat"}, set()),
+    ({"gateway.port": 8089}, {"gateway", "chat", "exporter"}, {"nginx", "prometheus"}),
+    ({"engine.kind": "ollama"}, {"engine", "gateway", "exporter"}, {"prometheus"}),
+    ({"engine.port": 11435}, {"engine", "gateway", "exporter"}, {"prometheus"}),
+    ({"engine.max_loaded_models": 2}, {"engine"}, set()),
+    ({"engine.keep_alive": "10m"}, {"engine"}, set()),
+    ({"engine.num_parallel": 2}, {"engine"}, set()),
+    ({"engine.context_length": 4096}, {"engine"}, set()),
+    ({"engine.threads": 3}, {"engine"}, set()),
+    ({"models.chat": "qwen3:4b"}, {"chat", "gateway"}, set()),
+    ({"models.embedding": "nomic-embed-text"}, {"chat", "gateway"}, set()),
+    ({"vectors.port": 8001}, {"chromadb", "chat", "exporter"}, set()),
+    ({"monitoring.prometheus_port": 9099}, {"prometheus", "exporter"}, {"nginx", "prometheus"}),
+    ({"monitoring.node_exporter_port": 9109}, {"node-exporter", "exporter"}, {"prometheus"}),
+    ({"monitoring.nginx_exporter_port": 9114}, {"nginx-exporter", "exporter"}, {"prometheus"}),
+    ({"monitoring.exporter_port": 9102}, {"exporter"}, {"prometheus"}),
+    ({"monitoring.retention": "30d"}, {"prometheus"}, set()),
+    ({"paths.programs": "/opt/programs"}, {"chat", "chromadb"}, set()),
+    ({"paths.models": "/opt/models"}, {"engine", "exporter"}, set()),
+)
+
+
+@pytest.mark.parametrize(("values", "restarted", "reloaded"), EFFECTS, ids=lambda item: "+".join(item))
+def test_a_setting_touches_exactly_the_services_that_use_it(
+    values: Mapping[str, object], restarted: set[str], reloaded: set[str]
+) -> None:
+    before, after = rendered(Config()), rendered(parse(sample(values)))
+    assert differing(before, after, "restart_hash") == restarted
+    assert differing(before, after, "reload_hash") == reloaded
+
+
+def test_no_setting_is_without_effect() -> None:
+    """`runtime` is left out as long as there is one."""
+    shown = {key for values, restarted, reloaded in EFFECTS if restarted | reloaded for key in values}
+    assert shown == {key.path for section in sections() for key in section.keys} - {"runtime"}
+
+
+def test_the_same_wishes_give_the_same_hashes() -> None:
+    before, after = rendered(Config()), rendered(parse(sample({})))
+    assert before == after
+
+
+def test_a_new_certificate_only_reloads_nginx() -> None:
+    for name in ("server.pem", "server.key"):
+        after = rendered(Config(), lambda path, name=name: "new" if path.endswith(name) else "same")
+        assert differing(rendered(Config()), after, "restart_hash") == set()
+        assert differing(rendered(Config()), after, "reload_hash") == {"nginx"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "users"),
+    [
+        ("gateway-internal-key", {"gateway", "chat"}),
+        ("chat-session-key", {"chat"}),
+        ("administrator-password", {"chat"}),
+    ],
+)
+def test_a_new_secret_restarts_those_who_use_it(secret: str, users: set[str]) -> None:
+    after = rendered(Config(), lambda path: "new" if path == str(PATHS.secrets / secret) else "same")
+    assert differing(rendered(Config()), after, "restart_hash") == users
+    assert differing(rendered(Config()), after, "reload_hash") == set()
+
+
+def test_more_cores_restart_the_engine_alone() -> None:
+    larger = replace(HOST, cpu=replace(HOST.cpu, cores=HOST.cpu.cores + 2))
+    assert differing(rendered(Config()), rendered(Config(), host=larger), "restart_hash") == {"engine"}
+
+
+def service(**wishes: object) -> Service:
+    plain = Service("own", "Own", OwnModule("own"), (), (Port("http", 7000),), Health("/"))
+    return replace(plain, **wishes)  # type: ignore[arg-type]
+
+
+def own(digest: Callable[[str], str] = unchanging, **wishes: object) -> RenderedService:
+    return rendered(Config(), digest, HOST, service(**wishes))["own"]
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"arguments": ("--fast",)},
+        {"environment": {"A": "1"}},
+        {"environment": {"A": SecretValue("key", "x {secret}")}},
+        {"prepare": ("module",)},
+        {"config_files": (ConfigFile("own/a.json", "{}"),)},
+        {"secrets": ("key",)},
+    ],
+)
+def test_whatever_a_program_reads_at_its_start_is_in_the_restart_hash(wishes: dict[str, object]) -> None:
+    assert own().restart_hash != own(**wishes).restart_hash
+    assert own().reload_hash == own(**wishes).reload_hash
+
+
+def test_what_it_reads_again_on_a_signal_is_in_the_reload_hash() -> None:
+    for wishes in (
+        {"config_files": (ConfigFile("own/a.conf", "x", reloadable=True),)},
+        {"reload_on": ("/etc/own",)},
+    ):
+        assert own().reload_hash != own(**wishes).reload_hash
+        assert own().restart_hash == own(**wishes).restart_hash
+
+
+def test_templates_see_the_site_the_machine_and_the_place() -> None:
+    found = own(
+        arguments=("{{ config.chat.port }}", "{{ host.host_names[0] }}", "{{ public.origin }}"),
+        environment={"URL": "{{ place.url('engine') }}", "KEY": SecretValue("key")},
+        prepare=("own.prepare", "{{ place.state('own', 'data') }}"),
+    )
+    assert found.argv[-4:] == ("own", "3000", "lap", "https://lap:8443")
+    assert found.environment == {"URL": "http://127.0.0.1:11434"}
+    assert found.secret_environment == {"KEY": SecretValue("key")}
+    assert found.prepare == ("own.prepare", "/srv/stack/data/state/own/data")
+
+
+def test_a_misspelt_name_in_a_template_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="potr"):
+        own(arguments=("{{ config.chat.potr }}",))
+
+
+def test_no_secret_stands_in_what_is_rendered() -> None:
+    """Only names and places of secrets do: the digest is all that rendering learns of one."""
+    for found in rendered(Config()).values():
+        shown = " ".join((*found.argv, *found.environment.values(), *(file.content for file in found.files)))
+        assert "{secret}" not in shown
+
+
+def test_settings_files_are_json_that_says_what_the_site_said() -> None:
+    services = rendered(parse('[engine]\nkeep_alive = "90s"\nthreads = 3\n[site]\nname = "A & B"'))
+    engine = json.loads(content(services, "engine", "engine/settings.json"))
+    assert (engine["keep_alive_s"], engine["threads"]) == (90.0, 3)
+    exporter = json.loads(content(services, "exporter", "exporter/settings.json"))
+    assert exporter["services"].keys() == services.keys() - {"exporter"}
+    assert exporter["services"]["nginx"] == "http://127.0.0.1:8081/health"
+    assert services["chat"].environment["WEBUI_NAME"] == "A & B"
+
+
+def test_prometheus_scrapes_every_service_with_numbers() -> None:
+    text = content(rendered(Config()), "prometheus", "prometheus/prometheus.yml")
+    for name, port in (("gateway", 8080), ("engine", 11434), ("prometheus", 9090), ("exporter", 9101),
+                       ("node-exporter", 9100), ("nginx-exporter", 9113)):  # fmt: skip
+        assert f"- job_name: {name}\n" in text
+        assert f'"127.0.0.1:{port}"' in text
+
+
+@pytest.mark.parametrize(
+    ("duration", "expected"),
+    [("500ms", 0.5), ("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400), ("-1", -1), ("0", 0)],
+)
+def test_durations_are_told_in_seconds(duration: str, expected: float) -> None:
+    assert seconds(duration) == pytest.approx(expected)
