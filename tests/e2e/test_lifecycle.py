@@ -1,5 +1,6 @@
 """The everyday commands on a stack that is up: what they change, and above all what they leave alone."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -63,6 +64,11 @@ def _change(stack: RealStack, changed: Mapping[str, object]) -> None:
     stack.write()
 
 
+def _restore(stack: RealStack, settings: dict[str, object]) -> None:
+    stack.settings = settings
+    stack.write()
+
+
 def test_everything_is_healthy_after_up(tended: RealStack) -> None:
     found = tended.status()
     assert set(found) == _EVERYTHING
@@ -70,7 +76,7 @@ def test_everything_is_healthy_after_up(tended: RealStack) -> None:
     assert tended.run("status").returncode == 0
 
 
-def test_up_a_second_time_changes_nothing(tended: RealStack, record_property: pytest.RecordProperty) -> None:
+def test_up_a_second_time_changes_nothing(tended: RealStack, record_property: Callable[[str, object], None]) -> None:
     pids, files = _pids(tended), _files(tended)
     start = time.monotonic()
     done = tended.run("up", "--yes")
@@ -122,7 +128,7 @@ def test_diff_names_everything_that_depends_on_a_port(tended: RealStack) -> None
     before = dict(tended.settings)
     _change(tended, {"gateway.port": int(str(before["gateway.port"])) ^ 1})
     steps = _steps(tended)
-    _change(tended, before)
+    _restore(tended, before)
     assert steps["gateway"] == "restart"
     assert steps["chat"] == "restart"
     assert steps["nginx"] == "reload"
@@ -137,7 +143,7 @@ def test_a_configuration_that_its_program_refuses_changes_nothing(tended: RealSt
     broken.write_text("no certificate\n")
     _change(tended, {"proxy.certificate": str(broken), "proxy.certificate_key": str(broken)})
     done = tended.run("up", "--yes", status=1)
-    _change(tended, before)
+    _restore(tended, before)
     assert "nginx" in done.stderr
     assert "refused" in done.stderr
     assert "Traceback" not in done.stderr
@@ -189,16 +195,18 @@ def test_logs_follow_shows_what_is_written_from_now_on(tended: RealStack) -> Non
     key = tended.key("watched")
     with tended.start("logs", "gateway", "-f", "-n", "0") as following:
         assert following.stdout is not None
+        output = following.stdout.fileno()
         try:
             # The first lines may come before the command has opened the log.
-            os.set_blocking(following.stdout.fileno(), False)
-            deadline, seen = time.monotonic() + 20, ""
-            while "/v1/models" not in seen and time.monotonic() < deadline:
+            os.set_blocking(output, False)
+            deadline, seen = time.monotonic() + 20, b""
+            while b"/v1/models" not in seen and time.monotonic() < deadline:
                 _models(tended, key)
-                seen += following.stdout.read() or ""
+                with contextlib.suppress(BlockingIOError):
+                    seen += os.read(output, 65536)
         finally:
             following.send_signal(signal.SIGINT)
-    assert "/v1/models" in seen
+    assert b"/v1/models" in seen
     assert following.returncode == 130
 
 
@@ -244,7 +252,8 @@ def test_a_key_works_from_its_creation_until_it_is_revoked(tended: RealStack) ->
     tended.run("keys", "revoke", "short-lived")
     with pytest.raises(urllib.error.HTTPError, match="401"):
         _models(tended, created["key"])
-    assert "short-lived" not in tended.run("keys", "ls").stdout
+    listed = json.loads(tended.run("keys", "ls", "--json").stdout)
+    assert [bool(item["revoked"]) for item in listed if item["name"] == "short-lived"] == [True]
     assert "short-lived" in tended.run("keys", "revoke", "short-lived", status=1).stderr
 
 

@@ -1,13 +1,13 @@
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from jinja2 import UndefinedError
 
-from aistack.components import COMPONENTS
-from aistack.components.base import ConfigFile, Health, OwnModule, Port, SecretValue, Service
+from aistack.components import COMPONENTS, engine
+from aistack.components.base import Component, ConfigFile, Health, OwnModule, Port, SecretValue, Service
 from aistack.config.load import parse
 from aistack.config.paths import Paths
 from aistack.config.reference import sample, sections
@@ -33,10 +33,21 @@ def unchanging(_path: str) -> str:
     return "same"
 
 
-def rendered(config: Config, digest: Callable[[str], str] = unchanging, host: Host = HOST, *extra: Service) -> Services:
-    plan = make_plan(config, host, (*COMPONENTS, lambda _config: extra))
+def rendered(
+    config: Config,
+    digest: Callable[[str], str] = unchanging,
+    host: Host = HOST,
+    components: Sequence[Component] = COMPONENTS,
+) -> Services:
+    plan = make_plan(config, host, components)
     found = render(plan, LocalPlacement(PATHS, config, plan.services), digest)
     return {service.name: service for service in found}
+
+
+@pytest.fixture(scope="module")
+def before() -> Services:
+    """The default stack, to compare with."""
+    return rendered(Config())
 
 
 def content(services: Services, service: str, path: str) -> str:
@@ -44,6 +55,7 @@ def content(services: Services, service: str, path: str) -> str:
 
 
 def differing(before: Services, after: Services, which: str) -> set[str]:
+    assert before.keys() == after.keys()
     return {name for name in before if getattr(before[name], which) != getattr(after[name], which)}
 
 
@@ -87,9 +99,9 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
 
 @pytest.mark.parametrize(("values", "restarted", "reloaded"), EFFECTS, ids=lambda item: "+".join(item))
 def test_a_setting_touches_exactly_the_services_that_use_it(
-    values: Mapping[str, object], restarted: set[str], reloaded: set[str]
+    before: Services, values: Mapping[str, object], restarted: set[str], reloaded: set[str]
 ) -> None:
-    before, after = rendered(Config()), rendered(parse(sample(values)))
+    after = rendered(parse(sample(values)))
     assert differing(before, after, "restart_hash") == restarted
     assert differing(before, after, "reload_hash") == reloaded
 
@@ -100,16 +112,20 @@ def test_no_setting_is_without_effect() -> None:
     assert shown == {key.path for section in sections() for key in section.keys} - {"runtime"}
 
 
-def test_the_same_wishes_give_the_same_hashes() -> None:
-    before, after = rendered(Config()), rendered(parse(sample({})))
-    assert before == after
+def test_the_same_wishes_give_the_same_hashes(before: Services) -> None:
+    assert before == rendered(parse(sample({})))
 
 
-def test_a_new_certificate_only_reloads_nginx() -> None:
+def changed(ending: str) -> Callable[[str], str]:
+    """A digest in whose eyes only the files that end in `ending` are not the same any more."""
+    return lambda path: "new" if path.endswith(ending) else "same"
+
+
+def test_a_new_certificate_only_reloads_nginx(before: Services) -> None:
     for name in ("server.pem", "server.key"):
-        after = rendered(Config(), lambda path, name=name: "new" if path.endswith(name) else "same")
-        assert differing(rendered(Config()), after, "restart_hash") == set()
-        assert differing(rendered(Config()), after, "reload_hash") == {"nginx"}
+        after = rendered(Config(), changed(name))
+        assert differing(before, after, "restart_hash") == set()
+        assert differing(before, after, "reload_hash") == {"nginx"}
 
 
 @pytest.mark.parametrize(
@@ -120,15 +136,15 @@ def test_a_new_certificate_only_reloads_nginx() -> None:
         ("administrator-password", {"chat"}),
     ],
 )
-def test_a_new_secret_restarts_those_who_use_it(secret: str, users: set[str]) -> None:
-    after = rendered(Config(), lambda path: "new" if path == str(PATHS.secrets / secret) else "same")
-    assert differing(rendered(Config()), after, "restart_hash") == users
-    assert differing(rendered(Config()), after, "reload_hash") == set()
+def test_a_new_secret_restarts_those_who_use_it(before: Services, secret: str, users: set[str]) -> None:
+    after = rendered(Config(), changed(f"/secrets/{secret}"))
+    assert differing(before, after, "restart_hash") == users
+    assert differing(before, after, "reload_hash") == set()
 
 
-def test_more_cores_restart_the_engine_alone() -> None:
+def test_more_cores_restart_the_engine_alone(before: Services) -> None:
     larger = replace(HOST, cpu=replace(HOST.cpu, cores=HOST.cpu.cores + 2))
-    assert differing(rendered(Config()), rendered(Config(), host=larger), "restart_hash") == {"engine"}
+    assert differing(before, rendered(Config(), host=larger), "restart_hash") == {"engine"}
 
 
 def service(**wishes: object) -> Service:
@@ -136,8 +152,9 @@ def service(**wishes: object) -> Service:
     return replace(plain, **wishes)  # type: ignore[arg-type]
 
 
-def own(digest: Callable[[str], str] = unchanging, **wishes: object) -> RenderedService:
-    return rendered(Config(), digest, HOST, service(**wishes))["own"]
+def own(**wishes: object) -> RenderedService:
+    """A service of our own, which can see the engine."""
+    return rendered(Config(), unchanging, HOST, (engine.services, lambda _: (service(**wishes),)))["own"]
 
 
 @pytest.mark.parametrize(
@@ -182,9 +199,9 @@ def test_a_misspelt_name_in_a_template_is_an_error() -> None:
         own(arguments=("{{ config.chat.potr }}",))
 
 
-def test_no_secret_stands_in_what_is_rendered() -> None:
+def test_no_secret_stands_in_what_is_rendered(before: Services) -> None:
     """Only names and places of secrets do: the digest is all that rendering learns of one."""
-    for found in rendered(Config()).values():
+    for found in before.values():
         shown = " ".join((*found.argv, *found.environment.values(), *(file.content for file in found.files)))
         assert "{secret}" not in shown
 
@@ -199,8 +216,8 @@ def test_settings_files_are_json_that_says_what_the_site_said() -> None:
     assert services["chat"].environment["WEBUI_NAME"] == "A & B"
 
 
-def test_prometheus_scrapes_every_service_with_numbers() -> None:
-    text = content(rendered(Config()), "prometheus", "prometheus/prometheus.yml")
+def test_prometheus_scrapes_every_service_with_numbers(before: Services) -> None:
+    text = content(before, "prometheus", "prometheus/prometheus.yml")
     for name, port in (("gateway", 8080), ("engine", 11434), ("prometheus", 9090), ("exporter", 9101),
                        ("node-exporter", 9100), ("nginx-exporter", 9113)):  # fmt: skip
         assert f"- job_name: {name}\n" in text

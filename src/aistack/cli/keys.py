@@ -52,14 +52,14 @@ def create_command(name: str, owner: str | None, json_output: bool) -> None:
 @keys_group.command("ls")
 @as_json
 def list_command(json_output: bool) -> None:
-    """List keys."""
+    """List keys, revoked ones too."""
     with _store() as store:
         keys = store.list()
     if json_output:
         print_json([_shown(key) for key in keys])
     else:
         rows = [[str(value or "-") for value in _shown(key).values()] for key in keys]
-        print_table(("ID", "NAME", "OWNER", "CREATED"), rows)
+        print_table(("ID", "NAME", "OWNER", "CREATED", "REVOKED"), rows)
 
 
 @keys_group.command("revoke")
@@ -72,8 +72,14 @@ def revoke_command(name_or_id: str) -> None:
 
 
 def _shown(key: Key) -> dict[str, str | None]:
-    created = datetime.fromtimestamp(key.created_at, UTC).isoformat(timespec="seconds")
-    return {"id": str(key.id), "name": key.name, "owner": key.owner, "created": created}
+    revoked = None if key.revoked_at is None else _time(key.revoked_at)
+    return {
+        "id": key.id, "name": key.name, "owner": key.owner, "created": _time(key.created_at), "revoked": revoked,
+    }  # fmt: skip
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 COMMANDS = (keys_group,)

@@ -9,9 +9,12 @@ anybody else        $XDG_CONFIG_HOME/aistack             $XDG_DATA_HOME/aistack
 ==================  ===================================  ===================
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from aistack.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,24 @@ class Paths:
 
 
 def find_paths(environ: Mapping[str, str], user_id: int) -> Paths:
-    """The paths for this environment and user (0 is root); makes nothing."""
+    """The paths for this environment and user (0 is root); makes nothing. Raises ConfigError."""
+    paths = _conventional(environ, user_id)
+    for path in (paths.config, paths.data):
+        if found := unusable(str(path)):
+            raise ConfigError(
+                f"the stack cannot lie in {path}: its name holds {found!r}",
+                "set AISTACK_HOME to a folder with a plainer name",
+            )
+    return paths
+
+
+def unusable(path: str) -> str | None:
+    """The first character of `path` that cannot be written in the configuration of nginx or supervisord."""
+    found = re.search(r"[\s;{}\"'$\\]", path)
+    return found[0] if found else None
+
+
+def _conventional(environ: Mapping[str, str], user_id: int) -> Paths:
     if home := environ.get("AISTACK_HOME"):
         root = Path(home).absolute()
         return Paths(root / "config", root / "data")

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from aistack.config.paths import unusable
+
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -35,9 +37,16 @@ def _absolute_path(value: str) -> str:
     return value
 
 
+def _plain_path(value: str) -> str:
+    if found := unusable(value):
+        raise ValueError(f"holds {found!r}, which nginx's configuration cannot")
+    return value
+
+
 HostName = Annotated[str, AfterValidator(_host_name)]
 Address = Annotated[str, AfterValidator(_address)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
+PlainPath = Annotated[str, AfterValidator(_absolute_path), AfterValidator(_plain_path)]
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}r/[sm]$")]
 Duration = Annotated[str, StringConstraints(pattern=r"^(-1|0|[1-9][0-9]{0,5}(ms|s|m|h|d))$")]
 Retention = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}(h|d|w|y)$")]
@@ -77,13 +86,13 @@ class Limits(Table):
         "30r/m", description="API requests a client address may make, per second (r/s) or minute (r/m)."
     )
     api_burst: int = Field(
-        10, ge=0, le=100_000, description="API requests above the rate that are let through at once."
+        10, ge=1, le=100_000, description="API requests above the rate that are let through at once."
     )
     chat_rate: Rate = Field(
         "10r/s", description="The same for the chat; its static files (scripts, fonts) do not count."
     )
     chat_burst: int = Field(
-        20, ge=0, le=100_000, description="Chat requests above the rate that are let through at once."
+        20, ge=1, le=100_000, description="Chat requests above the rate that are let through at once."
     )
 
 
@@ -98,10 +107,10 @@ class Proxy(Table):
     http_port: int = Field(0, ge=0, le=65535, description="Port that redirects to HTTPS; 0: none.")
     status_port: PortNumber = Field(8081, description="Loopback port for nginx's own numbers.")
     max_upload_mb: int = Field(100, ge=1, le=102_400, description="Largest upload, in MB.")
-    certificate: AbsolutePath = Field(
+    certificate: PlainPath = Field(
         "", description="Certificate chain (PEM) to use instead of one from the stack's own authority."
     )
-    certificate_key: AbsolutePath = Field("", description="Its private key.")
+    certificate_key: PlainPath = Field("", description="Its private key.")
     limits: Limits = Limits()
 
 

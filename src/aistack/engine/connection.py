@@ -159,9 +159,14 @@ class Connection(asyncio.Protocol):
 
     # For the front.
 
+    @property
+    def in_request(self) -> bool:
+        """Whether a request has begun to arrive and is not whole yet."""
+        return self._partial is not None
+
     def halted(self) -> None:
         """The deadline is over."""
-        if self._partial is not None and self._serving is None and not self._lingering:
+        if self.in_request and self._serving is None and not self._lingering:
             self._refuse(ApiError(408, "the request did not arrive in time"))
             self._set_deadline()
         else:

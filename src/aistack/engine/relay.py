@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass
 from typing import cast
 
-from aistack.engine.answers import ApiError
 from aistack.engine.connection import Connection
 
 _HEAD_LIMIT = 64 << 10
@@ -112,8 +111,8 @@ async def relay(address: str, path: str, body: bytes | bytearray, client: Connec
     """POST `body` to `path` at the socket `address`, copy the response to `client`; returns its status.
 
     Raises ConnectionRefusedError or FileNotFoundError when nothing listens there (then nothing was sent),
-    ApiError when llama.cpp hung up before it answered, ConnectionError when it did in mid-response.
-    Cancelled, it closes the connection, upon which llama.cpp gives up the request.
+    another OSError when llama.cpp hung up before the end of its response. Cancelled, it closes the
+    connection, upon which llama.cpp gives up the request.
     """
     loop = asyncio.get_running_loop()
     transport, upstream = await loop.create_unix_connection(lambda: Upstream(client, keep_alive=keep_alive), address)
@@ -121,10 +120,6 @@ async def relay(address: str, path: str, body: bytes | bytearray, client: Connec
         transport.write(request_head(path, len(body)))
         transport.write(body)
         return await upstream.done
-    except ConnectionError as error:
-        if client.response_begun:
-            raise
-        raise ApiError(502, "the model's process ended while it worked on this request", "server_error") from error
     finally:
         client.relay_from(None)
         transport.abort()

@@ -10,6 +10,8 @@ from aistack.engine.keep_alive import FOR_EVER
 from aistack.engine.launch import FileIdentity, Launch
 from aistack.engine.worker import Worker
 
+_DYING_S = 2.0  # a process with gigabytes of memory takes a while to be taken apart
+
 
 @dataclass(eq=False)
 class Resident:
@@ -106,6 +108,14 @@ class Resident:
             return False
         self._loading.result()
         return True
+
+    async def settled(self) -> None:
+        """After llama.cpp hung up in mid-response: wait a moment until the death of its process is noticed.
+
+        Else the next request could still be sent to the dying one.
+        """
+        if self.worker:
+            await asyncio.wait([self.worker.exited], timeout=_DYING_S)
 
     async def _end(self) -> None:
         if self._loading:

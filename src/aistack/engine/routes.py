@@ -95,7 +95,7 @@ class Routes:
         except ModelError:
             status = 404
             raise
-        except ConnectionError:
+        except OSError:
             status = 502
             client.transport.close()  # bytes are out: that the response is cut short is all we can tell
         finally:
@@ -113,6 +113,12 @@ class Routes:
                     resident.retire()
                     if last_try:
                         raise ApiError(502, "the model's process ended", "server_error") from None
+                except OSError as error:
+                    await resident.settled()
+                    if client.response_begun:
+                        raise
+                    message = "the model's process ended while it worked on this request"
+                    raise ApiError(502, message, "server_error") from error
         raise AssertionError("the second try returns or raises")
 
     def _check_kind(self, name: str, path: str) -> None:

@@ -10,6 +10,7 @@ killed one began.
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def install(packages: Sequence[str], on_line: Callable[[str], None]) -> None:
     if os.geteuid() != 0:
         _install_with_sudo(packages, on_line)
         return
+    finish_interrupted()
     new = [package for package in packages if not _installed(package)]
     _quieten(new)
     try:
@@ -53,12 +55,12 @@ def install(packages: Sequence[str], on_line: Callable[[str], None]) -> None:
 
 def _install_with_sudo(packages: Sequence[str], on_line: Callable[[str], None]) -> None:
     """The same as root: our own command again, under sudo."""
-    import sys
-
     hint = f"as root: {sys.executable} -m aistack.runtimes.debian {' '.join(packages)}"
     if shutil.which("sudo") is None:
         raise UserError(f"only root may install packages ({' '.join(packages)}), and there is no sudo", hint)
-    done = run(["sudo", "-n", sys.executable, "-m", "aistack.runtimes.debian", *packages], on_line=on_line)
+    # With a terminal sudo may ask for the password there; without one it must not wait for it.
+    quiet = () if sys.stdin.isatty() else ("-n",)
+    done = run(["sudo", *quiet, sys.executable, "-m", "aistack.runtimes.debian", *packages], on_line=on_line)
     if done.status:
         raise UserError(f"sudo could not install {' '.join(packages)}", hint)
 
@@ -98,6 +100,4 @@ def _installed(package: str) -> bool:
 
 
 if __name__ == "__main__":
-    import sys
-
     install(sys.argv[1:], print)

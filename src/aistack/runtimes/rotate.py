@@ -23,7 +23,7 @@ def rotate(folder: Path, max_bytes: int = MAX_BYTES, keep: int = KEEP) -> list[s
             older = log.with_name(f"{log.name}.{number}")
             if older.exists():
                 older.replace(log.with_name(f"{log.name}.{number + 1}"))
-        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        shutil.copy(log, log.with_name(f"{log.name}.1"))
         os.truncate(log, 0)
         rotated.append(log.name)
     return rotated

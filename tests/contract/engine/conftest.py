@@ -51,6 +51,10 @@ class Engine:
         found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in found.split()]
 
+    def descriptors(self) -> int:
+        """How many files and sockets the front holds open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     def logged(self, start: str) -> int:
         """How many lines began with `start`."""
         return sum(line.startswith(start) for line in self.lines)

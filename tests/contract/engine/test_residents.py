@@ -4,20 +4,26 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
+import pytest
 
 from .conftest import Engine, Starter, is_running, until
 
 LONG = {"prompt": "x", "max_tokens": 100_000, "stream": True, "ignore_eos": True}
 
 
-def long_stream(engine: Engine, model: str = "demo") -> httpx.Response:
-    """A response that goes on as long as its reader likes."""
-    client = httpx.Client(timeout=60)
-    request = client.build_request("POST", f"{engine.url}/v1/completions", json={"model": model, **LONG})
-    return client.send(request, stream=True)
+@contextmanager
+def long_stream(engine: Engine, model: str = "demo") -> Iterator[Iterator[bytes]]:
+    """The bytes of a response that goes on as long as its reader likes; the first are there."""
+    url = f"{engine.url}/v1/completions"
+    with httpx.stream("POST", url, json={"model": model, **LONG}, timeout=60) as answer:
+        stream = answer.iter_bytes()
+        next(stream)
+        yield stream
 
 
 def test_concurrent_first_requests_share_one_load(start: Starter) -> None:
@@ -46,24 +52,20 @@ def test_models_that_do_not_fit_together_take_turns_under_load(start: Starter) -
 
 def test_a_request_waits_for_a_busy_models_end_and_is_then_served(start: Starter) -> None:
     engine = start("a", "b", max_loaded_models=1, context_length=4096)
-    body = {"model": "a", "prompt": "x", "max_tokens": 3000, "ignore_eos": True}
+    body = {"model": "a", "prompt": "x", "max_tokens": 600, "ignore_eos": True}
     with ThreadPoolExecutor(2) as pool:
         long = pool.submit(engine.post, "/v1/completions", body)
         until(lambda: engine.loaded().get("a", {}).get("busy"))
         short = pool.submit(engine.complete, "b")
-        assert long.result().json()["usage"]["completion_tokens"] == 3000
+        assert long.result().json()["usage"]["completion_tokens"] == 600
         assert short.result().status_code == 200
 
 
 def test_a_waiter_that_gives_up_leaves_the_busy_model_open_to_others(start: Starter) -> None:
     engine = start("a", "b", max_loaded_models=1, context_length=4096)
-    with long_stream(engine, "a") as running:
-        next(running.iter_bytes())
-        try:
+    with long_stream(engine, "a"):
+        with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{engine.url}/v1/completions", json={"model": "b", "prompt": "x"}, timeout=0.3)
-            raise AssertionError("the model b was loaded")
-        except httpx.ReadTimeout:
-            pass
         assert engine.complete("a").status_code == 200
 
 
@@ -111,8 +113,7 @@ def test_a_replaced_file_is_loaded_anew(start: Starter) -> None:
 
 def test_a_client_that_leaves_frees_its_slot_at_once(start: Starter) -> None:
     engine = start(num_parallel=1, context_length=4096)
-    with long_stream(engine) as running:
-        next(running.iter_bytes())
+    with long_stream(engine):
         assert engine.loaded()["demo"]["busy"] == 1
     began = time.monotonic()
     assert engine.complete().status_code == 200
@@ -122,16 +123,11 @@ def test_a_client_that_leaves_frees_its_slot_at_once(start: Starter) -> None:
 
 def test_a_dead_child_cuts_its_streams_is_noticed_and_loaded_again(start: Starter) -> None:
     engine = start(context_length=4096)
-    with long_stream(engine) as running:
-        stream = running.iter_bytes()
-        next(stream)
+    with long_stream(engine) as stream:
         os.kill(engine.children()[0], signal.SIGKILL)
-        try:
+        with pytest.raises(httpx.RemoteProtocolError):
             for _ in stream:
                 pass
-            raise AssertionError("a cut stream looked whole")
-        except httpx.RemoteProtocolError:
-            pass
     assert engine.complete().status_code == 200
     until(lambda: engine.logged("died: demo") == 1)
     assert engine.logged("loaded demo") == 2
@@ -163,6 +159,17 @@ def test_a_model_that_llamacpp_refuses_is_told_with_its_reason_and_not_tried_for
     assert {answer.status_code for answer in answers} == {500}
     assert engine.logged("cannot load broken") == 1
     assert engine.complete().status_code == 200
+
+
+def test_a_model_killed_while_it_loads_is_told_as_out_of_memory(start: Starter) -> None:
+    engine = start()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(engine.complete)
+        until(engine.children)
+        os.kill(engine.children()[0], signal.SIGKILL)
+        answer = asked.result()
+    assert answer.status_code == 500
+    assert "memory" in answer.json()["error"]["message"]
 
 
 def test_a_truncated_file_is_told_by_name(start: Starter) -> None:

@@ -56,6 +56,8 @@ def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
         ("[proxy]\nhttps_port = 0", "proxy.https_port", "0"),
         ("[proxy]\naddress = 'everywhere'", "proxy.address", "is not an IP address"),
         ("[proxy]\ncertificate = 'server.pem'", "proxy.certificate", "is not an absolute path"),
+        ("[paths]\nmodels = 'models'", "paths.models", "is not an absolute path"),
+        ("[proxy.limits]\nchat_burst = 0", "proxy.limits.chat_burst", "0"),
         ("[site]\nhost_names = ['good.example', 'bad_name']", "site.host_names.1", "bad_name"),
         ("[site]\nhost_names = 'ai.example'", "site.host_names", "tuple"),
         ("[site]\nadministrator = 'root'", "site.administrator", "'root'"),
@@ -88,6 +90,11 @@ def test_no_redirect_port_is_no_port_that_could_clash() -> None:
 def test_a_certificate_needs_its_key(given: str, missing: str) -> None:
     (problem,) = problems(f"[proxy]\n{given} = '/etc/ssl/x.pem'")
     assert problem.startswith(f"proxy.{missing}:")
+
+
+def test_a_certificate_lies_where_nginx_can_be_told_of_it() -> None:
+    (problem,) = problems("[proxy]\ncertificate = '/my certs/a.pem'\ncertificate_key = '/certs/a.key'")
+    assert problem.startswith("proxy.certificate: holds ' '")
 
 
 def test_addresses_and_names_are_written_one_way() -> None:

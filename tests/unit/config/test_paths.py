@@ -1,6 +1,9 @@
 from pathlib import Path
 
+import pytest
+
 from aistack.config.paths import find_paths
+from aistack.errors import ConfigError
 
 
 def test_root_uses_the_folders_of_the_system() -> None:
@@ -34,3 +37,10 @@ def test_two_homes_share_nothing() -> None:
     kinds = ("stack_toml", "secrets", "tls", "generated", "state", "models", "programs", "logs", "run")
     found = [getattr(paths, kind) for paths in (one, two) for kind in kinds]
     assert len(set(found)) == 2 * len(kinds)
+
+
+@pytest.mark.parametrize("character", list(" \t\n;{}\"'$\\"))
+def test_a_folder_whose_name_nginx_cannot_hold_is_refused(character: str) -> None:
+    for variable in ("AISTACK_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        with pytest.raises(ConfigError, match="cannot lie in"):
+            find_paths({"HOME": "/home/ada", variable: f"/srv/a{character}b"}, 1000)

@@ -1,0 +1,172 @@
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from aistack.components.base import Health, InstalledProgram, Port, Service
+from aistack.config.paths import Paths
+from aistack.config.schema import Config
+from aistack.errors import ServiceError
+from aistack.render import Placement, RenderedService
+from aistack.runtimes.base import Change, Progress, Step
+from aistack.runtimes.convergence import converge, health_url
+from aistack.runtimes.local import LocalPlacement
+
+
+@dataclass
+class Site:
+    """Real health paths on one loopback port: `/name` answers 503 `slow[name]` times after its start, then 200."""
+
+    port: int = 0
+    slow: dict[str, int] = field(default_factory=dict)
+    dead: set[str] = field(default_factory=set)
+    begun: list[str] = field(default_factory=list)
+    healthy: list[str] = field(default_factory=list)
+
+    def status(self, name: str) -> int:
+        if name not in self.begun or name in self.dead:
+            return 503
+        if self.slow.get(name, 0) > 0:
+            self.slow[name] -= 1
+            return 503
+        self.healthy.append(name)
+        return 200
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(site.status(self.path.strip("/")))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        site.port = server.server_port
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield site
+        server.shutdown()
+        thread.join()
+
+
+class SmallActor:
+    """Begins services by noting them; keeps what was asked of it, in order."""
+
+    def __init__(self, site: Site, wanted: list[RenderedService]) -> None:
+        self.site = site
+        self.asked: list[str] = []
+        self.healthy_at_begin: dict[str, set[str]] = {}
+        services = tuple(rendered.service for rendered in wanted)
+        self._place = LocalPlacement(Paths(Path("/c"), Path("/d")), Config(), services)
+
+    @property
+    def placement(self) -> Placement:
+        return self._place
+
+    def begin(self, rendered: RenderedService, change: Change) -> None:
+        self.asked.append(f"{change.step} {rendered.name}")
+        self.healthy_at_begin[rendered.name] = set(self.site.healthy)
+        self.site.begun.append(rendered.name)
+
+    def forget(self, name: str) -> None:
+        self.asked.append(f"forget {name}")
+
+    def failure(self, name: str) -> str | None:
+        return None
+
+
+def wanted(site: Site, name: str, *after: str, start_seconds: float = 30.0) -> RenderedService:
+    health = Health(f"/{name}", start_seconds=start_seconds)
+    ports = (Port("http", site.port),)
+    service = Service(name, name, InstalledProgram(name, ""), (), ports, health, after=after)
+    return RenderedService(service, (name,), {}, {}, (), (), "", "")
+
+
+def steps(services: list[RenderedService], step: Step = "start") -> list[Change]:
+    return [Change(rendered.name, step, "because") for rendered in services]
+
+
+def test_each_service_is_begun_when_what_it_needs_is_healthy(site: Site) -> None:
+    services = [wanted(site, "engine"), wanted(site, "gateway", "engine"), wanted(site, "nginx", "gateway")]
+    site.slow = {"engine": 2, "gateway": 1}
+    actor = SmallActor(site, services)
+    news: list[Progress] = []
+    converge(actor, services, steps(services), news.append)
+    assert actor.asked == ["start engine", "start gateway", "start nginx"]
+    assert actor.healthy_at_begin["gateway"] == {"engine"}
+    assert actor.healthy_at_begin["nginx"] == {"engine", "gateway"}
+    assert [(item.service, item.state) for item in news] == [
+        ("engine", "starting"), ("engine", "healthy"),
+        ("gateway", "starting"), ("gateway", "healthy"),
+        ("nginx", "starting"), ("nginx", "healthy"),
+    ]  # fmt: skip
+
+
+def test_services_that_need_nothing_of_each_other_start_together(site: Site) -> None:
+    services = [wanted(site, "engine"), wanted(site, "chromadb")]
+    site.slow = {"engine": 3, "chromadb": 3}
+    actor = SmallActor(site, services)
+    converge(actor, services, steps(services), lambda _: None)
+    assert actor.healthy_at_begin == {"engine": set(), "chromadb": set()}
+
+
+def test_what_must_go_goes_first(site: Site) -> None:
+    services = [wanted(site, "chat")]
+    actor = SmallActor(site, services)
+    news: list[Progress] = []
+    converge(actor, services, [*steps(services), Change("old", "stop", "gone")], news.append)
+    assert actor.asked == ["forget old", "start chat"]
+    assert news[0] == Progress("old", "stopped", "gone")
+
+
+def test_a_service_that_is_kept_is_watched_but_not_announced(site: Site) -> None:
+    services = [wanted(site, "engine"), wanted(site, "gateway", "engine")]
+    site.slow = {"engine": 2}
+    actor = SmallActor(site, services)
+    news: list[Progress] = []
+    converge(actor, services, steps(services, "keep"), news.append)
+    assert {item.state for item in news} == {"healthy"}
+    assert actor.healthy_at_begin["gateway"] == {"engine"}
+
+
+def test_a_reload_is_announced_as_one(site: Site) -> None:
+    services = [wanted(site, "nginx")]
+    news: list[Progress] = []
+    converge(SmallActor(site, services), services, steps(services, "reload"), news.append)
+    assert news[0] == Progress("nginx", "reloading", "because")
+
+
+def test_one_that_fails_stops_only_those_that_need_it(site: Site) -> None:
+    services = [
+        wanted(site, "engine", start_seconds=0.3),
+        wanted(site, "gateway", "engine"),
+        wanted(site, "nginx", "gateway"),
+        wanted(site, "chromadb"),
+    ]
+    site.dead = {"engine"}
+    actor = SmallActor(site, services)
+    news: list[Progress] = []
+    with pytest.raises(ServiceError) as caught:
+        converge(actor, services, steps(services), news.append)
+    assert "engine: it answers 503 after 0 s" in caught.value.message
+    assert "gateway: it needs engine" in caught.value.message
+    assert "nginx: it needs gateway" in caught.value.message
+    assert "chromadb" not in caught.value.message
+    assert "aistack logs engine" in caught.value.hint
+    assert actor.asked == ["start engine", "start chromadb"]
+    assert Progress("chromadb", "healthy") in news
+
+
+def test_health_is_asked_where_the_runtime_has_put_the_service(site: Site) -> None:
+    services = [wanted(site, "chat")]
+    actor = SmallActor(site, services)
+    assert health_url(actor.placement, services[0]) == f"http://127.0.0.1:{site.port}/chat"
