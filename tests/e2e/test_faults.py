@@ -51,6 +51,11 @@ def _pids(stack: RealStack) -> dict[str, int]:
     return {name: item["pid"] for name, item in stack.status().items()}
 
 
+def _kill(pid: int) -> None:
+    assert pid > 1, "0 would be ourselves, with all our group"
+    os.kill(pid, signal.SIGKILL)
+
+
 def _until(condition: Callable[[], bool], seconds: float, what: str) -> float:
     """Wait for `condition`; returns how many seconds it took."""
     start = time.monotonic()
@@ -107,7 +112,7 @@ def test_without_a_network_the_stack_comes_up_and_says_what_is_missing(fragile: 
 def test_a_killed_service_comes_back_by_itself(fragile: RealStack, name: str, record_property: Record) -> None:
     pid = _health(fragile)()[name][0]
     left = [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    os.kill(pid, signal.SIGKILL)
+    _kill(pid)
     took = _healed(fragile, name, pid, 15)
     record_property(f"{name} back, seconds", round(took, 2))
     print(f"\n{name}: back after {took:.2f} s")
@@ -125,16 +130,17 @@ def _runs(pid: int) -> bool:
 def test_killed_twice_in_a_row_a_service_comes_back_too(fragile: RealStack) -> None:
     for _ in range(2):
         pid = _health(fragile)()["gateway"][0]
-        os.kill(pid, signal.SIGKILL)
+        _kill(pid)
         _healed(fragile, "gateway", pid, 15)
 
 
 def test_the_death_of_the_supervisor_interrupts_nobody(fragile: RealStack, record_property: Record) -> None:
     key, pids, supervisor = fragile.key("steady"), _pids(fragile), _supervisor(fragile)
-    os.kill(supervisor, signal.SIGKILL)
+    _kill(supervisor)
     _until(lambda: not _runs(supervisor), 5, "supervisord is gone")
     assert _ask(fragile, key) == 200
     assert _pids(fragile) == pids
+    assert "its supervisor is gone" in fragile.run("status").stdout
     start = time.monotonic()
     fragile.run("up", "--yes")
     took = time.monotonic() - start
@@ -150,12 +156,12 @@ def test_the_death_of_the_supervisor_interrupts_nobody(fragile: RealStack, recor
 @pytest.mark.parametrize("name", ["gateway", "nginx", "engine"])
 def test_a_service_that_was_taken_over_comes_back_too(fragile: RealStack, name: str) -> None:
     pid = _health(fragile)()[name][0]
-    os.kill(pid, signal.SIGKILL)
+    _kill(pid)
     _healed(fragile, name, pid, 15)
 
 
 def test_a_service_that_was_taken_over_can_be_reloaded(fragile: RealStack) -> None:
-    os.kill(_supervisor(fragile), signal.SIGKILL)
+    _kill(_supervisor(fragile))
     fragile.run("up", "--yes")
     pids = _pids(fragile)
     workers = {child.pid for child in psutil.Process(pids["nginx"]).children()}
@@ -169,8 +175,8 @@ def test_a_service_that_was_taken_over_can_be_reloaded(fragile: RealStack) -> No
 
 def test_a_supervisor_that_dies_with_a_service_is_replaced_with_it(fragile: RealStack) -> None:
     pids = _pids(fragile)
-    os.kill(_supervisor(fragile), signal.SIGKILL)
-    os.kill(pids["gateway"], signal.SIGKILL)
+    _kill(_supervisor(fragile))
+    _kill(pids["gateway"])
     _until(lambda: not _runs(pids["gateway"]), 5, "the gateway is gone")
     fragile.run("status", status=3)
     fragile.run("up", "--yes")
@@ -214,7 +220,7 @@ def test_down_leaves_no_process_and_up_finds_all_data_again(fragile: RealStack) 
 
 
 def test_down_also_ends_what_a_killed_supervisor_left_behind(fragile: RealStack) -> None:
-    os.kill(_supervisor(fragile), signal.SIGKILL)
+    _kill(_supervisor(fragile))
     fragile.run("down")
     assert fragile.processes() == {}
 
@@ -262,7 +268,7 @@ def _assert_nothing_half_written(stack: RealStack) -> None:
 def _assert_one_of_each(stack: RealStack) -> None:
     running = list(stack.processes().values())
     for program in ("supervisor.supervisord", "aistack.gateway", "aistack.engine --settings", "nginx: master",
-                    "open-webui serve", "chroma run", "/prometheus --config", "aistack.exporter"):  # fmt: skip
+                    "open_webui", "chroma run", "/prometheus --config", "aistack.exporter"):  # fmt: skip
         assert sum(program in command for command in running) == 1, (program, running)
 
 

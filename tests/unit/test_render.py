@@ -173,6 +173,11 @@ def test_whatever_a_program_reads_at_its_start_is_in_the_restart_hash(wishes: di
     assert own().reload_hash == own(**wishes).reload_hash
 
 
+def test_the_form_in_which_a_secret_is_given_is_in_the_restart_hash() -> None:
+    one, other = (own(environment={"A": SecretValue("key", form)}) for form in ("{secret}", "x {secret}"))
+    assert one.restart_hash != other.restart_hash
+
+
 def test_what_it_reads_again_on_a_signal_is_in_the_reload_hash() -> None:
     for wishes in (
         {"config_files": (ConfigFile("own/a.conf", "x", reloadable=True),)},

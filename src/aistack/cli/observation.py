@@ -26,7 +26,7 @@ def status_command(json_output: bool) -> None:
                 _duration(item.uptime_s) if item.uptime_s else "-",
                 str(item.pid or "-"),
                 item.address,
-                item.title if item.healthy else item.problem,
+                item.problem or item.title,
             )
             for item in found
         ]

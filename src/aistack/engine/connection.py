@@ -107,13 +107,13 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._write_blocked = True
         self.deadline = self._loop.time() + _HALTING_LIMIT_S
-        if self._reading_upstream:
+        if self._reading_upstream and not self._reading_upstream.is_closing():
             self._reading_upstream.pause_reading()
 
     def resume_writing(self) -> None:
         self._write_blocked = False
         self.deadline = float("inf")
-        if self._reading_upstream:
+        if self._reading_upstream and not self._reading_upstream.is_closing():
             self._reading_upstream.resume_reading()
 
     # What the parser calls.

@@ -63,8 +63,8 @@ class Upstream(asyncio.Protocol):
             self._raw += data
             self._begin()
             return
-        # The hot line: a streamed token passes here and nowhere else.
-        self._client.transport.write(data)
+        # The hot lines: a streamed token passes here and nowhere else.
+        self._write(data)
         self._count(data)
 
     def eof_received(self) -> None:
@@ -85,8 +85,13 @@ class Upstream(asyncio.Protocol):
             self._finish(ended=False)
             return
         self._client.response_begun = True
-        self._client.transport.write(self._head.on_wire + rest)
+        self._write(self._head.on_wire + rest)
         self._count(rest)
+
+    def _write(self, data: bytes) -> None:
+        # uvloop refuses to write to a client that has left, of which we are told only a moment later.
+        if not self._client.transport.is_closing():
+            self._client.transport.write(data)
 
     def _count(self, data: bytes) -> None:
         self._received += len(data)
@@ -117,8 +122,9 @@ async def relay(address: str, path: str, body: bytes | bytearray, client: Connec
     loop = asyncio.get_running_loop()
     transport, upstream = await loop.create_unix_connection(lambda: Upstream(client, keep_alive=keep_alive), address)
     try:
-        transport.write(request_head(path, len(body)))
-        transport.write(body)
+        if transport.is_closing():
+            raise ConnectionResetError("llama.cpp hung up")
+        transport.writelines([request_head(path, len(body)), body])
         return await upstream.done
     finally:
         client.relay_from(None)

@@ -41,7 +41,7 @@ def status(stack: Stack) -> tuple[ServiceStatus, ...]:
                 item.service.title,
                 seen.state if seen else "missing",
                 reason is None,
-                reason or "",
+                reason or (seen.note if seen and seen.state == "stopped" else ""),
                 seen.pid if seen else 0,
                 time.time() - seen.since if seen and seen.since else 0.0,
                 f"{first.address}:{first.number}",

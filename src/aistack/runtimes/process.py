@@ -56,8 +56,10 @@ class ProcessRuntime:
         record = records.read(self._record(name))
         alive = record is not None and records.runs(record)
         if told is None:
-            note = "its supervisor is gone, it still serves" if alive else ""
-            return Observed("stopped" if alive else "missing", note=note)
+            if record is None or not alive:
+                return Observed("missing")
+            note = "it serves, but its supervisor is gone: run `aistack up`"
+            return Observed("stopped", record.pid, record.since, note=note)
         state = _STATES[told[0]]
         if record is None or not alive:
             return Observed(state, note=told[1])

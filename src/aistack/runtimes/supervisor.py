@@ -40,9 +40,9 @@ class Supervisor:
 
     def configure(self, services: Sequence[Service]) -> None:
         """Write the configuration, and let a running supervisord take it over."""
-        text = _configuration(self.paths, self.socket, services)
-        changed = files.write(self.configuration, text, 0o600)
-        if changed and self.running():
+        files.write(self.configuration, _configuration(self.paths, self.socket, services), 0o600)
+        # Also when nothing changed: whoever wrote it may have been killed before supervisord was told.
+        if self.running():
             self._take_over()
 
     def running(self) -> bool:
@@ -112,6 +112,10 @@ class Supervisor:
         try:
             with self._calls() as calls:
                 pid = calls.getPID()
+                # While it shuts down it takes a second for each group that it knows, even of what is stopped.
+                for name in self.states():
+                    with _unless(Faults.BAD_NAME, Faults.STILL_RUNNING):
+                        calls.removeProcessGroup(name)
                 calls.shutdown()
         except (OSError, xmlrpc.client.Error):
             return

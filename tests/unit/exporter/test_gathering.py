@@ -59,7 +59,17 @@ def test_what_is_no_longer_fresh_is_measured_anew() -> None:
 
 def test_scrapes_at_the_same_time_share_one_round() -> None:
     calls: list[int] = []
-    gathering = Gathering(NOTHING, {"good": counting(calls)}, fresh_s=60)
+    second = threading.Event()
+
+    def collect(_settings: Settings) -> Iterable[Metric]:
+        calls.append(1)
+        if len(calls) > 1:
+            second.set()
+        # Long enough for another to come in, if nothing kept it out.
+        second.wait(0.3)
+        yield GaugeMetricFamily("good", "Good.", value=1)
+
+    gathering = Gathering(NOTHING, {"good": collect}, fresh_s=60)
     together = threading.Barrier(4)
 
     def scrape() -> int:

@@ -1,9 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from aistack.errors import UserError
 from aistack.runtimes import journal
+from aistack.system import probe
 
 
 @pytest.fixture
@@ -36,14 +38,27 @@ def test_what_is_written_later_follows(log: Path) -> None:
     assert [next(lines), next(lines)] == ["four", "five"]
 
 
+def readers_position(path: Path) -> int:
+    """How far this process has read in `path`, by the kernel's account."""
+    for entry in Path("/proc/self/fd").iterdir():
+        if entry.exists() and entry.samefile(path):
+            return int(Path(f"/proc/self/fdinfo/{entry.name}").read_text().split()[1])
+    raise AssertionError(f"{path} is not open")
+
+
 def test_a_line_that_is_still_being_written_is_told_when_it_is_whole(log: Path) -> None:
     append(log, "fou")
     lines = journal.read(log, 2, follow=True)
     assert next(lines) == "three"
     append(log, "r\nfi")
     assert next(lines) == "four"
-    append(log, "ve\n")
-    assert next(lines) == "five"
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, lines)
+        size = log.stat().st_size
+        assert probe.wait(lambda: None if readers_position(log) == size else "not read yet", 10) is None
+        assert not coming.done()
+        append(log, "ve\n")
+        assert coming.result(10) == "five"
 
 
 def test_a_log_that_was_cut_back_is_read_from_its_start(log: Path) -> None:

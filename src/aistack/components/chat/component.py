@@ -25,6 +25,7 @@ SETTINGS_OF_THE_STACK = (
     "rag.embedding_model",
     "rag.ollama.base_url",
     "rag.ollama.api_key",
+    "ui.default_models",
     "ui.enable_signup",
     "webui.url",
 )
@@ -104,8 +105,11 @@ def _environment() -> dict[str, str | SecretValue]:
         "OLLAMA_BASE_URLS": "{{ place.url('gateway') }}/ollama",
         "OLLAMA_API_CONFIGS": SecretValue(key, '{"0": {"enable": true, "key": "{secret}"}}'),
         "ENABLE_FORWARD_USER_INFO_HEADERS": "true",
-        # Of several the chat offers those that are there; `demo` is, as long as the other could not be fetched.
-        "DEFAULT_MODELS": "{{ config.models.chat }},demo",
+        # Without this a model is shown to administrators alone until one of them has shared it by hand.
+        "BYPASS_MODEL_ACCESS_CONTROL": "true",
+        # In Ollama's spelling, which always has a tag. Of several the chat offers those that are there;
+        # `demo` is, as long as the other could not be fetched.
+        "DEFAULT_MODELS": "{{ config.models.chat }},{{ config.models.chat }}:latest,demo:latest",
         "RAG_EMBEDDING_ENGINE": "ollama",
         "RAG_EMBEDDING_MODEL": "{{ config.models.embedding }}",
         "RAG_OLLAMA_BASE_URL": "{{ place.url('gateway') }}/ollama",

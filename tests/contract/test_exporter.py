@@ -1,0 +1,26 @@
+"""What the exporter tells is judged by Prometheus' own tool."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from aistack import certificates
+from aistack.exporter.collectors import COLLECTORS
+from aistack.exporter.gathering import Gathering
+from aistack.exporter.settings import Settings
+from aistack.system.run import run
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_has_nothing_to_say_about_names_and_help(tmp_path: Path) -> None:
+    made = certificates.ensure(tmp_path / "tls", ("localhost",), (), datetime.now(UTC))
+    services = {"none": "http://127.0.0.1:9/"}
+    settings = Settings("127.0.0.1", 0, made.certificate, {"data": tmp_path}, services)
+    gathering = Gathering(settings, COLLECTORS)
+    text = generate_latest(gathering).decode()
+    assert 'aistack_service_healthy{service="none"} 0.0' in text
+    done = run(["promtool", "check", "metrics"], stdin=text, timeout_s=60)
+    assert (done.status, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,72 @@
+"""The documentation cannot fall behind: commands, settings, services and links are held against the code."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from aistack.cli.main import commands
+from aistack.components import COMPONENTS
+from aistack.config.schema import Config, Table
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/**/*.md"))]
+
+
+def _names(group: click.Group, before: str = "") -> list[str]:
+    found = []
+    for name, command in group.commands.items():
+        if not command.hidden:
+            full = f"{before}{name}"
+            found += _names(command, f"{full} ") if isinstance(command, click.Group) else [full]
+    return found
+
+
+def _settings(table: type[Table], before: str = "") -> list[str]:
+    found = []
+    for name, field in table.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Table):
+            found += _settings(kind, f"{before}{name}.")
+        else:
+            found.append(f"{before}{name}")
+    return found
+
+
+@pytest.mark.parametrize("command", _names(commands))
+def test_every_command_is_in_the_readme(command: str) -> None:
+    text = (ROOT / "README.md").read_text()
+    words = command.split()
+    assert re.search(rf"\b{words[0]}\b", text)
+    assert re.search(rf"\b{words[-1]}\b", text)
+
+
+@pytest.mark.parametrize("command", _names(commands))
+def test_every_command_and_option_explains_itself(command: str) -> None:
+    found: click.Command = commands
+    for word in command.split():
+        assert isinstance(found, click.Group)
+        found = found.commands[word]
+    assert found.help
+    assert all(option.help for option in found.params if isinstance(option, click.Option))
+
+
+@pytest.mark.parametrize("setting", _settings(Config))
+def test_every_setting_is_in_the_sample_and_the_reference(setting: str) -> None:
+    name = setting.rpartition(".")[2]
+    assert re.search(rf"^(# )?{name} = ", (ROOT / "stack.example.toml").read_text(), re.MULTILINE)
+    assert name in (ROOT / "docs/reference/stack.toml.md").read_text()
+
+
+def test_every_service_is_in_the_architecture_page() -> None:
+    text = (ROOT / "docs/explanation/architecture.md").read_text()
+    missing = [service.name for component in COMPONENTS for service in component(Config()) if service.name not in text]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    dead = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not dead
