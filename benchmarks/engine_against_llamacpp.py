@@ -28,6 +28,8 @@ from aistack.models.store import ModelStore
 CLIENTS = (1, 4, 16)
 _TOKENS = {1: 96, 4: 64, 16: 32}  # a client and round: a few seconds each on two cores
 _SLOTS = 16
+_DISTURBED = 0.05  # two threads that wait for each other lose half their speed to a third one in no time
+_LEAST_PAIRS = 3
 _LAYERS, _WIDTH, _INNER, _VOCABULARY = 12, 768, 2560, 4096
 _BARE = """
 import json, signal, sys, xllamacpp
@@ -45,8 +47,9 @@ signal.pause()
 class Row:
     """One line of the table: medians over the rounds, and ours over bare (1.0: no cost).
 
-    `ratio` is the median over the pairs of rounds, `best_ratio` that of each one's best round: what else
-    the machine does can only slow a round down, so the best ones are the least disturbed.
+    `ratio` is the median over the pairs of rounds, `best_ratio` that of each one's best round. Counted are
+    the `rounds` during which other programs took less than a twentieth of the machine, or, where there were
+    not enough of them, the calmest; `foreign_share` is what others took in the worst of those.
     """
 
     clients: int
@@ -55,10 +58,24 @@ class Row:
     ratio: float
     best_ratio: float
     front_cpu_us_per_token: float
+    rounds: int
+    foreign_share: float
 
 
-def run(rounds: int = 12, limit_s: float = 130.0) -> list[Row]:
-    """Measure; at most `rounds` rounds a number of clients, fewer when `limit_s` seconds are over."""
+@dataclass(frozen=True)
+class _Server:
+    """A running server: its port and its process."""
+
+    port: int
+    pid: int
+
+    def cpu_s(self) -> float:
+        """Seconds that its main thread has run; /proc/PID/stat would count in hundredths."""
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def run(rounds: int = 8, limit_s: float = 130.0) -> list[Row]:
+    """Measure until each number of clients has had `rounds` calm rounds, or `limit_s` seconds are over."""
     with tempfile.TemporaryDirectory(prefix="aistack-bench-") as folder:
         root = Path(folder)
         settings = Settings("127.0.0.1", 0, root / "models", root / "run", num_parallel=_SLOTS, context_length=256)
@@ -67,37 +84,53 @@ def run(rounds: int = 12, limit_s: float = 130.0) -> list[Row]:
         store = ModelStore(settings.models_dir)
         model = store.get("bench")
         launch = launch_of(model, store.header(model), settings, 16 << 30)
-        with _bare(launch) as bare, _engine(settings, root) as (engine, front):
-            _round(engine, 1, 1), _round(bare, 1, 1)
-            until = time.monotonic() + limit_s
-            return [
-                _compared(bare, engine, front, clients, rounds, until, share=1 / (len(CLIENTS) - number))
-                for number, clients in enumerate(CLIENTS)
-            ]
+        with _bare(launch) as bare, _engine(settings, root) as engine:
+            for server in (bare, engine):
+                _round(server.port, 1, 1)
+            return [_compared(bare, engine, clients, rounds, limit_s / len(CLIENTS)) for clients in CLIENTS]
 
 
-def _compared(bare: int, engine: int, front: int, clients: int, rounds: int, until: float, *, share: float) -> Row:
-    stop = time.monotonic() + (until - time.monotonic()) * share
+@dataclass(frozen=True)
+class _Pair:
+    """A round of each: tokens a second, CPU seconds of our front, and what others took of the machine."""
+
+    theirs: float
+    ours: float
+    front_cpu_s: float
+    foreign_share: float
+
+
+def _compared(bare: _Server, engine: _Server, clients: int, rounds: int, limit_s: float) -> Row:
     tokens = _TOKENS[clients]
-    pairs: list[tuple[float, float]] = []
-    theirs = used = 0.0
-    while len(pairs) < rounds and (time.monotonic() < stop or not pairs):
-        if len(pairs) % 2:  # whoever is first finds a cooler machine
-            theirs = _round(bare, clients, tokens)
-        before = _cpu_s(front)
-        ours = _round(engine, clients, tokens)
-        used += _cpu_s(front) - before
-        if len(pairs) % 2 == 0:
-            theirs = _round(bare, clients, tokens)
-        pairs.append((theirs, ours))
+    stop = time.monotonic() + limit_s
+    pairs: list[_Pair] = []
+    while time.monotonic() < stop or len(pairs) < _LEAST_PAIRS:
+        pairs.append(_pair(bare, engine, clients, tokens, engine_first=len(pairs) % 2 == 0))
+        if sum(pair.foreign_share < _DISTURBED for pair in pairs) == rounds:
+            break
+    pairs.sort(key=lambda pair: pair.foreign_share)
+    calm = [pair for pair in pairs if pair.foreign_share < _DISTURBED]
+    kept = calm if len(calm) >= _LEAST_PAIRS else pairs[:_LEAST_PAIRS]
     return Row(
         clients,
-        statistics.median(theirs for theirs, _ in pairs),
-        statistics.median(ours for _, ours in pairs),
-        statistics.median(ours / theirs for theirs, ours in pairs),
-        max(ours for _, ours in pairs) / max(theirs for theirs, _ in pairs),
-        used * 1e6 / (len(pairs) * clients * tokens),
+        statistics.median(pair.theirs for pair in kept),
+        statistics.median(pair.ours for pair in kept),
+        statistics.median(pair.ours / pair.theirs for pair in kept),
+        max(pair.ours for pair in kept) / max(pair.theirs for pair in kept),
+        sum(pair.front_cpu_s for pair in kept) * 1e6 / (len(kept) * clients * tokens),
+        len(kept),
+        kept[-1].foreign_share,
     )
+
+
+def _pair(bare: _Server, engine: _Server, clients: int, tokens: int, *, engine_first: bool) -> _Pair:
+    began, others, front = time.monotonic(), _foreign_cpu_s(bare, engine), engine.cpu_s()
+    speeds = {}
+    for server in (engine, bare) if engine_first else (bare, engine):  # the first finds a cooler machine
+        speeds[server] = _round(server.port, clients, tokens)
+    spent = (time.monotonic() - began) * (os.cpu_count() or 1)
+    foreign = (_foreign_cpu_s(bare, engine) - others) / spent
+    return _Pair(speeds[bare], speeds[engine], engine.cpu_s() - front, foreign)
 
 
 def _round(port: int, clients: int, tokens: int) -> float:
@@ -137,26 +170,39 @@ def _read(selector: selectors.BaseSelector, key: selectors.SelectorKey, tokens: 
             raise RuntimeError(f"the response is not whole: {bytes(key.data[-300:])!r}")
 
 
-def _cpu_s(pid: int) -> float:
-    """Seconds that the process's main thread has run; /proc/PID/stat would count in hundredths."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+def _foreign_cpu_s(*servers: _Server) -> float:
+    """CPU seconds that everybody but `servers`, their children and we have used since the machine started."""
+    ours = [os.getpid(), *(pid for server in servers for pid in (server.pid, *_children(server.pid)))]
+    numbers = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    user, nice, system, _idle, _waiting, hard, soft = numbers[:7]
+    ticks = user + nice + system + hard + soft - sum(_ticks(pid) for pid in ours)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 @contextmanager
-def _bare(launch: Launch) -> Iterator[int]:
-    """The bare server; gives its port."""
-    with _started([sys.executable, "-c", _BARE], json.dumps(asdict(launch))) as (_, line):
-        yield int(line.rpartition(":")[2].strip("/\n"))
+def _bare(launch: Launch) -> Iterator[_Server]:
+    """The bare server."""
+    with _started([sys.executable, "-c", _BARE], json.dumps(asdict(launch))) as (process, line):
+        yield _Server(int(line.rpartition(":")[2].strip("/\n")), process.pid)
 
 
 @contextmanager
-def _engine(settings: Settings, root: Path) -> Iterator[tuple[int, int]]:
-    """Our engine; gives its port and the process id of its front."""
+def _engine(settings: Settings, root: Path) -> Iterator[_Server]:
+    """Our engine; the process is its front."""
     file = root / "engine.json"
     file.write_text(json.dumps(asdict(settings), default=str))
     argv = [sys.executable, "-m", "aistack.engine", "--settings", str(file)]
     with _started(argv, "") as (process, line):
-        yield int(line.rpartition(":")[2]), process.pid
+        yield _Server(int(line.rpartition(":")[2]), process.pid)
 
 
 @contextmanager
@@ -233,12 +279,12 @@ def _add_weights(writer: gguf.GGUFWriter) -> None:
 def table(rows: list[Row]) -> str:
     """The rows as a Markdown table."""
     lines = [
-        "| clients | llama.cpp tokens/s | aistack tokens/s | ratio | ratio of the best | front CPU µs a token |",
-        "|--:|--:|--:|--:|--:|--:|",
+        "| clients | llama.cpp tokens/s | aistack tokens/s | ratio | ratio of the best | front CPU µs a token | rounds | others |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [
         f"| {row.clients} | {row.bare_tokens_per_s:.1f} | {row.engine_tokens_per_s:.1f} | {row.ratio:.3f} "
-        f"| {row.best_ratio:.3f} | {row.front_cpu_us_per_token:.0f} |"
+        f"| {row.best_ratio:.3f} | {row.front_cpu_us_per_token:.0f} | {row.rounds} | {row.foreign_share:.0%} |"
         for row in rows
     ]
     return "\n".join(lines)

@@ -116,11 +116,12 @@ def test_a_changed_setting_touches_only_the_services_that_read_it(
         path: time for path, time in files.items() if not path.endswith("stack.toml")
     }
     tended.run("up", "--yes")
-    now = _pids(tended)
+    found = tended.status()
+    now = {name: item["pid"] for name, item in found.items()}
     assert {name for name in pids if now[name] != pids[name]} == {n for n, step in steps.items() if step == "restart"}
     if "reload" in steps.values():
         assert {child.pid for child in psutil.Process(now["nginx"]).children()} != workers
-    assert all(item["healthy"] for item in tended.status().values())
+    assert all(item["healthy"] for item in found.values())
     assert _steps(tended) == {}
 
 
@@ -206,6 +207,7 @@ def test_logs_follow_shows_what_is_written_from_now_on(tended: RealStack) -> Non
                     seen += os.read(output, 65536)
         finally:
             following.send_signal(signal.SIGINT)
+            following.wait(20)
     assert b"/v1/models" in seen
     assert following.returncode == 130
 
