@@ -4,6 +4,7 @@ Both are up at once and take turns, round by round, so that whatever else the ma
 The model is random but of a size that makes a token cost what tokens cost. Bounded to three minutes.
 """
 
+import itertools
 import json
 import os
 import selectors
@@ -29,7 +30,7 @@ CLIENTS = (1, 4, 16)
 _TOKENS = {1: 96, 4: 64, 16: 32}  # a client and round: a few seconds each on two cores
 _SLOTS = 16
 _DISTURBED = 0.05  # two threads that wait for each other lose half their speed to a third one in no time
-_LEAST_PAIRS = 3
+_FEWEST = 3
 _LAYERS, _WIDTH, _INNER, _VOCABULARY = 12, 768, 2560, 4096
 _BARE = """
 import json, signal, sys, xllamacpp
@@ -48,8 +49,8 @@ class Row:
     """One line of the table: medians over the rounds, and ours over bare (1.0: no cost).
 
     `ratio` is the median over the pairs of rounds, `best_ratio` that of each one's best round. Counted are
-    the `rounds` during which other programs took less than a twentieth of the machine, or, where there were
-    not enough of them, the calmest; `foreign_share` is what others took in the worst of those.
+    the `rounds` during which other programs took less than a twentieth of the machine, or, where there was
+    none, the three calmest; `foreign_share` is what others took in the worst of those.
     """
 
     clients: int
@@ -87,7 +88,7 @@ def run(rounds: int = 8, limit_s: float = 130.0) -> list[Row]:
         with _bare(launch) as bare, _engine(settings, root) as engine:
             for server in (bare, engine):
                 _round(server.port, 1, 1)
-            return [_compared(bare, engine, clients, rounds, limit_s / len(CLIENTS)) for clients in CLIENTS]
+            return _measured(bare, engine, rounds, limit_s)
 
 
 @dataclass(frozen=True)
@@ -99,18 +100,30 @@ class _Pair:
     front_cpu_s: float
     foreign_share: float
 
+    @property
+    def calm(self) -> bool:
+        """Whether it counts."""
+        return self.foreign_share < _DISTURBED
 
-def _compared(bare: _Server, engine: _Server, clients: int, rounds: int, limit_s: float) -> Row:
-    tokens = _TOKENS[clients]
+
+def _measured(bare: _Server, engine: _Server, rounds: int, limit_s: float) -> list[Row]:
+    """All numbers of clients in turn, so that a calm minute serves each of them."""
     stop = time.monotonic() + limit_s
-    pairs: list[_Pair] = []
-    while time.monotonic() < stop or len(pairs) < _LEAST_PAIRS:
-        pairs.append(_pair(bare, engine, clients, tokens, engine_first=len(pairs) % 2 == 0))
-        if sum(pair.foreign_share < _DISTURBED for pair in pairs) == rounds:
+    pairs: dict[int, list[_Pair]] = {clients: [] for clients in CLIENTS}
+    for number in itertools.count():
+        for clients, found in pairs.items():
+            if sum(pair.calm for pair in found) < rounds:
+                found.append(_pair(bare, engine, clients, engine_first=number % 2 == 0))
+        enough = all(sum(pair.calm for pair in found) >= rounds for found in pairs.values())
+        if enough or time.monotonic() > stop:
             break
-    pairs.sort(key=lambda pair: pair.foreign_share)
-    calm = [pair for pair in pairs if pair.foreign_share < _DISTURBED]
-    kept = calm if len(calm) >= _LEAST_PAIRS else pairs[:_LEAST_PAIRS]
+    return [_row(clients, found) for clients, found in pairs.items()]
+
+
+def _row(clients: int, pairs: list[_Pair]) -> Row:
+    pairs = sorted(pairs, key=lambda pair: pair.foreign_share)
+    kept = [pair for pair in pairs if pair.calm] or pairs[:_FEWEST]
+    tokens = _TOKENS[clients]
     return Row(
         clients,
         statistics.median(pair.theirs for pair in kept),
@@ -123,7 +136,8 @@ def _compared(bare: _Server, engine: _Server, clients: int, rounds: int, limit_s
     )
 
 
-def _pair(bare: _Server, engine: _Server, clients: int, tokens: int, *, engine_first: bool) -> _Pair:
+def _pair(bare: _Server, engine: _Server, clients: int, *, engine_first: bool) -> _Pair:
+    tokens = _TOKENS[clients]
     began, others, front = time.monotonic(), _foreign_cpu_s(bare, engine), engine.cpu_s()
     speeds = {}
     for server in (engine, bare) if engine_first else (bare, engine):  # the first finds a cooler machine
@@ -279,7 +293,7 @@ def _add_weights(writer: gguf.GGUFWriter) -> None:
 def table(rows: list[Row]) -> str:
     """The rows as a Markdown table."""
     lines = [
-        "| clients | llama.cpp tokens/s | aistack tokens/s | ratio | ratio of the best | front CPU µs a token | rounds | others |",
+        "| clients | llama.cpp tokens/s | aistack tokens/s | ratio | best to best | front CPU µs/token | rounds | others |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [

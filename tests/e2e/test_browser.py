@@ -33,6 +33,8 @@ FLAGS = (
 )  # fmt: skip
 ADMINISTRATOR = "admin@localhost"
 PATIENCE_MS = 30_000
+# The last that a page asks for on its own. Who leaves before it has come makes Open WebUI log what it then lacks.
+LAST_OF_A_PAGE = "**/api/v1/skills/**"
 expect.set_options(timeout=PATIENCE_MS)
 # What nginx.conf.j2 leaves out of the limit for the chat.
 FREE = re.compile(
@@ -137,7 +139,8 @@ def sign_in(page: Page, email: str, password: str) -> None:
     page.goto("/")
     page.locator("input[type=email]").fill(email)
     page.locator("input[type=password]").fill(password)
-    page.locator("button[type=submit]").click()
+    with page.expect_response(LAST_OF_A_PAGE):
+        page.locator("button[type=submit]").click()
     expect(page.locator("#chat-input")).to_be_visible()
     news = page.get_by_role("button", name="Okay, Let's Go!")
     page.add_locator_handler(news, lambda button: button.click())
@@ -185,13 +188,15 @@ def test_a_user_who_is_no_administrator_is_offered_the_chat_model(stack: RealSta
 def test_the_settings_show_the_gateway_as_the_connection_and_both_models(stack: RealStack, watch: Watch) -> None:
     page = watch.new_page()
     sign_in(page, ADMINISTRATOR, stack.password)
-    page.goto("/admin/settings/connections")
+    with page.expect_response(LAST_OF_A_PAGE):
+        page.goto("/admin/settings/connections")
     expect(page.get_by_text("Manage Ollama API Connections")).to_be_visible()
     addresses = page.locator("input").evaluate_all("inputs => inputs.map(input => input.value)")
     assert [address for address in addresses if address.startswith("http")] == [
         f"http://127.0.0.1:{stack.settings['gateway.port']}/ollama"
     ]
-    page.goto("/admin/settings/models")
+    with page.expect_response(LAST_OF_A_PAGE):
+        page.goto("/admin/settings/models")
     for model in ("demo:latest", "all-minilm:latest"):
         expect(page.get_by_text(model, exact=True).first).to_be_visible()
 
@@ -201,7 +206,6 @@ def test_the_default_limits_let_a_page_of_the_chat_through_at_once(stack: RealSt
     sign_in(page, ADMINISTRATOR, stack.password)
     page.goto("about:blank")
     watch.paths.clear()
-    # The last that a page asks for on its own.
-    with page.expect_response("**/api/v1/skills/**"):
+    with page.expect_response(LAST_OF_A_PAGE):
         page.goto("/")
     assert 5 < len(watch.limited()) <= Limits().chat_burst + 1, watch.limited()
