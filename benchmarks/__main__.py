@@ -42,17 +42,8 @@ def _start(start: stack_start.Start) -> str:
 
 
 def _engine(rows: list[engine_against_llamacpp.Row]) -> str:
-    lines = [
-        "## Our engine against the bare llama.cpp server, the same model and settings\n",
-        "| clients | llama.cpp tokens/s | engine tokens/s | ratio, median | ratio, best | front: CPU µs a token |",
-        "|--:|--:|--:|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {row.clients} | {row.bare_tokens_per_s:.0f} | {row.engine_tokens_per_s:.0f} | {row.ratio:.3f} "
-        f"| {row.best_ratio:.3f} | {row.front_cpu_us_per_token:.0f} |"
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
+    title = "## Our engine against the bare llama.cpp server, the same model and settings\n"
+    return f"{title}\n{engine_against_llamacpp.table(rows)}\n"
 
 
 if __name__ == "__main__":

@@ -293,7 +293,7 @@ def _add_weights(writer: gguf.GGUFWriter) -> None:
 def table(rows: list[Row]) -> str:
     """The rows as a Markdown table."""
     lines = [
-        "| clients | llama.cpp tokens/s | aistack tokens/s | ratio | best to best | front CPU µs/token | rounds | others |",
+        "| clients | llama.cpp tokens/s | ours | ratio | best to best | front CPU µs/token | rounds | others |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [
