@@ -277,6 +277,7 @@ def test_a_card_is_a_problem_when_its_driver_is_there_and_fails(
 def test_a_file_from_the_future_shows_a_clock_that_is_behind(tmp_path: Path) -> None:
     witness = tmp_path / "database"
     witness.touch()
+    os.utime(witness, (NOW.timestamp(), NOW.timestamp()))
     early = NOW - timedelta(hours=1)
     finding = only("clock", now=early, clock_witnesses=(witness,))
     assert finding.severity == "problem"
