@@ -5,7 +5,6 @@ import click
 from aistack.cli.output import as_json, print_json, print_table
 from aistack.cli.progress import Reporter
 from aistack.operations.down import down, restart
-from aistack.operations.lock import changing
 from aistack.operations.stack import Stack, open_stack
 from aistack.operations.up import up
 from aistack.runtimes.base import Change
@@ -57,7 +56,7 @@ def restart_command(services: tuple[str, ...], dry_run: bool) -> None:
         for name in services:
             click.echo(f"{name}: would be restarted")
         return
-    with Reporter() as reporter, changing(stack.paths.run):
+    with Reporter() as reporter:
         restart(stack, services, reporter.report)
 
 

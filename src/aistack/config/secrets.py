@@ -1,6 +1,5 @@
 """Secrets: made once, kept one a file with mode 0600, and never shown by accident."""
 
-import hashlib
 import secrets
 import stat
 from dataclasses import dataclass
@@ -42,10 +41,3 @@ class Secrets:
         if not value:
             raise UserError(f"the secret {path} is empty", f"remove it and run `aistack up`: rm {path}")
         return value
-
-    def fingerprint(self, name: str) -> str:
-        """A digest that changes when the secret does, and tells nothing about it; empty when there is none."""
-        try:
-            return hashlib.sha256(b"aistack:" + self.path(name).read_bytes()).hexdigest()[:16]
-        except OSError:
-            return ""

@@ -16,11 +16,12 @@ def down(stack: Stack, report: Report) -> None:
 def restart(stack: Stack, names: Sequence[str], report: Report) -> None:
     """Start the services called `names` anew and wait until they are healthy; the others are left alone.
 
-    The caller holds the lock. Raises ServiceError.
+    Raises ServiceError.
     """
-    wanted = stack.rendered()
-    steps = tuple(
-        Change(item.name, "restart", "you asked for it") if item.name in names else Change(item.name, "keep", "")
-        for item in wanted
-    )
-    stack.runtime.apply(wanted, steps, report)
+    with changing(stack.paths.run):
+        wanted = stack.rendered()
+        steps = tuple(
+            Change(item.name, "restart", "you asked for it") if item.name in names else Change(item.name, "keep", "")
+            for item in wanted
+        )
+        stack.runtime.apply(wanted, steps, report)
