@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from aistack.config.secrets import Secrets
-from aistack.runtimes.process import digest
 from aistack.errors import UserError
+from aistack.runtimes.process import digest
 
 
 def test_a_secret_is_made_once_and_kept(tmp_path: Path) -> None:
