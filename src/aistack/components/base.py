@@ -29,13 +29,13 @@ class DebianProgram:
 class PythonProgram:
     """A Python program in a virtual environment of its own, made with uv and pinned.
 
-    `constraints` pin what the requirements would otherwise pull in newest.
+    `without` are packages that the requirements ask for and that are left out.
     """
 
     environment: str
     requirements: tuple[str, ...]
     executable: str
-    constraints: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ class Locations(Table):
 
     programs: AbsolutePath = Field(
         "",
-        description="Folder for the virtual environments of Open WebUI and Chroma (3 GB); stacks may share one.",
+        description="Folder for the virtual environments of Open WebUI and Chroma (2 GB); stacks may share one.",
     )
     models: AbsolutePath = Field("", description="Folder for the models of the built-in engine.")
 

@@ -17,12 +17,12 @@ from aistack.runtimes.base import Progress, Report
 from aistack.system import files
 from aistack.system.run import check, run
 
-_PYTHON_ENVIRONMENT_BYTES = 4_000_000_000
+_PYTHON_ENVIRONMENT_BYTES = 3_000_000_000
 
 
 def environment_folder(programs: Path, program: PythonProgram) -> Path:
     """The virtual environment of exactly these pins; other pins are another folder, so a rollback finds its own."""
-    pins = hashlib.sha256(repr((program.requirements, program.constraints, sys.version_info[:2])).encode())
+    pins = hashlib.sha256(repr((program.requirements, program.without, sys.version_info[:2])).encode())
     return programs / f"{program.environment}-{pins.hexdigest()[:10]}"
 
 
@@ -83,10 +83,11 @@ class Installer:
             files.write(folder / "complete", "\n".join(program.requirements) + "\n")
 
     def _fill_environment(self, uv: str, folder: Path, name: str, program: PythonProgram, report: Report) -> None:
-        constraints = folder / "constraints.txt"
-        files.write(constraints, "\n".join(program.constraints) + "\n")
+        # A requirement that no Python fulfils is not installed, whoever asks for it.
+        overrides = folder / "overrides.txt"
+        files.write(overrides, "".join(f"{name} ; python_version < '0'\n" for name in program.without))
         argv = [uv, "pip", "install", "--no-config", "--no-progress", "--compile-bytecode", "--link-mode=hardlink",
-                "--python", str(folder / "bin/python"), *package_sources(), "-c", str(constraints),
+                "--python", str(folder / "bin/python"), *package_sources(), "--overrides", str(overrides),
                 *program.requirements]  # fmt: skip
         done = run(
             argv,
@@ -124,9 +125,6 @@ def package_sources() -> list[str]:
                 options += ["--default-index", words[0]]
             case "extra-index-url":
                 options += [part for word in words if not word.startswith("file:") for part in ("--index", word)]
-    if not any(Path(word).is_dir() for word in options):
-        # No local wheels: uv knows where torch's CPU builds are, a GPU build would be gigabytes of CUDA.
-        options += ["--torch-backend", "cpu"]
     return options
 
 

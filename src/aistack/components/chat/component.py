@@ -12,8 +12,9 @@ from aistack.components.base import (
 from aistack.config.schema import Config
 
 VERSION = "0.12.4"
-# The CPU build: the newest one would bring gigabytes of CUDA libraries that nothing here calls.
-TORCH = "2.13.0"
+# For embeddings and reranking in its own process, which the engine does here: gigabytes on disk, and five
+# CPU seconds and half of the memory at each start (docs/decisions/0007).
+NOT_NEEDED = ("sentence-transformers", "torch")
 
 # Open WebUI keeps its settings in its database after the first start and then ignores its environment.
 # These are the stack's to decide, so they are released before each start; all others stay the administrator's.
@@ -28,13 +29,6 @@ SETTINGS_OF_THE_STACK = (
     "ui.default_models",
     "ui.enable_signup",
     "webui.url",
-)
-
-# Open WebUI's start-up loads sentence-transformers and torch, for embeddings that the engine makes here. Imports
-# of them are told that they are not there: 9 CPU seconds instead of 14, 390 MB resident instead of 800 (measured).
-_START = (
-    "import sys; sys.modules['sentence_transformers'] = sys.modules['torch'] = None; "
-    "sys.argv[0] = 'open-webui'; from open_webui import app; app()"
 )
 
 _QUIET = {
@@ -60,10 +54,8 @@ def services(config: Config) -> tuple[Service, ...]:
         Service(
             name="chat",
             title="Open WebUI (chat)",
-            program=PythonProgram(
-                "open-webui", (f"open-webui=={VERSION}",), "python", constraints=(f"torch=={TORCH}",)
-            ),
-            arguments=("-c", _START, "serve", "--host", "{{ place.bind('chat') }}", "--port", "{{ config.chat.port }}"),
+            program=PythonProgram("open-webui", (f"open-webui=={VERSION}",), "open-webui", without=NOT_NEEDED),
+            arguments=("serve", "--host", "{{ place.bind('chat') }}", "--port", "{{ config.chat.port }}"),
             environment=_environment(),
             ports=(Port("http", config.chat.port),),
             states=(StateDir("data"),),
