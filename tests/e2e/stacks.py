@@ -130,6 +130,7 @@ def make_stack(**settings: object) -> RealStack:
     limits = {
         "proxy.limits.api_rate": "1000r/s", "proxy.limits.api_burst": 1000,
         "proxy.limits.chat_rate": "1000r/s", "proxy.limits.chat_burst": 1000,
+        "proxy.limits.read_rate": "1000r/s", "proxy.limits.read_burst": 1000,
     }  # fmt: skip
     own = {key.replace("__", "."): value for key, value in settings.items()}
     stack = RealStack(home, {"paths.programs": str(PROGRAMS), **ports, **limits, "models.chat": "demo", **own})

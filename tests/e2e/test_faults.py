@@ -142,7 +142,10 @@ def test_the_death_of_the_supervisor_interrupts_nobody(fragile: RealStack, recor
     _until(lambda: not _runs(supervisor), 5, "supervisord is gone")
     assert _ask(fragile, key) == 200
     assert _pids(fragile) == pids
-    assert "its supervisor is gone" in fragile.run("status").stdout
+    told = fragile.run("status", status=3).stdout
+    assert "unsupervised" in told
+    assert "its supervisor is gone" in told
+    assert "its supervisor is gone" in fragile.run("doctor", status=1).stdout
     start = time.monotonic()
     fragile.run("up", "--yes")
     took = time.monotonic() - start

@@ -74,6 +74,8 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
     ({"proxy.limits.api_burst": 11}, set(), {"nginx"}),
     ({"proxy.limits.chat_rate": "20r/s"}, set(), {"nginx"}),
     ({"proxy.limits.chat_burst": 21}, set(), {"nginx"}),
+    ({"proxy.limits.read_rate": "60r/s"}, set(), {"nginx"}),
+    ({"proxy.limits.read_burst": 501}, set(), {"nginx"}),
     ({"chat.port": 3009}, {"chat", "gateway", "exporter"}, {"nginx"}),
     ({"chat.sign_up": True}, {"chat"}, set()),
     ({"gateway.port": 8089}, {"gateway", "chat", "exporter"}, {"nginx", "prometheus"}),

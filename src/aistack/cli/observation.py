@@ -14,7 +14,7 @@ from aistack.operations.status import status
 @click.command("status")
 @as_json
 def status_command(json_output: bool) -> None:
-    """Show every service; exit status 3 when one is not healthy."""
+    """Show every service; exit status 3 when something is wrong with one."""
     found = status(open_stack())
     if json_output:
         print_json(found)
@@ -22,7 +22,7 @@ def status_command(json_output: bool) -> None:
         rows = [
             (
                 item.service,
-                "healthy" if item.healthy else item.state if item.state != "running" else "not answering",
+                item.word,
                 _duration(item.uptime_s) if item.uptime_s else "-",
                 str(item.pid or "-"),
                 item.address,
@@ -31,7 +31,7 @@ def status_command(json_output: bool) -> None:
             for item in found
         ]
         print_table(("SERVICE", "STATE", "UP", "PID", "ADDRESS", ""), rows)
-    if not all(item.healthy for item in found):
+    if any(item.problem for item in found):
         raise click.exceptions.Exit(3)
 
 

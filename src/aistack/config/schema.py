@@ -89,11 +89,17 @@ class Limits(Table):
         10, ge=1, le=100_000, description="API requests above the rate that are let through at once."
     )
     chat_rate: Rate = Field(
-        "10r/s", description="The same for the chat; its static files (scripts, fonts) do not count."
+        "10r/s", description="The same for what people do in the chat (sending, saving, signing in)."
     )
     chat_burst: int = Field(
         20, ge=1, le=100_000, description="Chat requests above the rate that are let through at once."
     )
+    read_rate: Rate = Field(
+        "50r/s",
+        description="The same for what the chat's pages read; opening one takes about 30 such requests. Static\n"
+        "files (scripts, fonts) do not count.",
+    )
+    read_burst: int = Field(500, ge=1, le=100_000, description="Reads above the rate that are let through at once.")
 
 
 class Proxy(Table):

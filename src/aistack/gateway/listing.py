@@ -16,13 +16,15 @@ class Model:
     """A model that a node serves.
 
     `id` is what the node calls it; `openai` and `ollama` are its entries in `/v1/models` and
-    `/api/tags`; `context_length` is in tokens, 0 when the node does not say.
+    `/api/tags`; `context_length` is in tokens, 0 when the node does not say; `chats` is whether it
+    answers in words, as far as the node tells.
     """
 
     id: str
     openai: Json
     ollama: Json
     context_length: int = 0
+    chats: bool = True
 
 
 def canonical(name: str) -> str:
@@ -45,7 +47,8 @@ def from_llamacpp(item: Json) -> Model:
         digest=meta.get("digest") or "",
         details=details(meta),
     )
-    return Model(item["id"], item, entry, meta.get("context_length") or 0)
+    chats = "completion" in meta.get("capabilities", ["completion"])
+    return Model(item["id"], item, entry, meta.get("context_length") or 0, chats)
 
 
 def from_openai(item: Json) -> Model:
@@ -61,7 +64,10 @@ def from_ollama(tag: Json) -> Model:
         created = int(datetime.fromisoformat(tag["modified_at"]).timestamp())
     except (KeyError, TypeError, ValueError):
         created = 0
-    return Model(name, {"id": name, "object": "model", "created": created, "owned_by": "library"}, tag)
+    entry = {"id": name, "object": "model", "created": created, "owned_by": "library"}
+    # The list tells no capabilities; nearly all that only embed are known by their family.
+    family = (tag.get("details") or {}).get("family") or ""
+    return Model(name, entry, tag, chats="bert" not in family and "embed" not in family)
 
 
 def details(meta: Mapping[str, Any]) -> Json:

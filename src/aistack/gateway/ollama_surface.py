@@ -40,9 +40,11 @@ async def version(exchange: Exchange, services: Services) -> None:
 
 
 async def tags(exchange: Exchange, services: Services) -> None:
-    """`GET /api/tags`: the models of all nodes."""
+    """`GET /api/tags`: the models of all nodes; for the chat, which offers all of them, only those that talk."""
     found = await services.nodes.models()
-    await exchange.reply(200, orjson.dumps({"models": [model.ollama for _, model in found]}))
+    everything = exchange.principal is not None and exchange.principal.kind == "key"
+    shown = [model.ollama for _, model in found if everything or model.chats]
+    await exchange.reply(200, orjson.dumps({"models": shown}))
 
 
 async def running(exchange: Exchange, services: Services) -> None:

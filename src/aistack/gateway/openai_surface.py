@@ -5,6 +5,7 @@ import orjson
 from aistack.gateway.exchange import Exchange
 from aistack.gateway.relay import relay
 from aistack.gateway.services import Services
+from aistack.gateway.translation.messages import require_inline_media
 
 
 async def models(exchange: Exchange, services: Services) -> None:
@@ -22,6 +23,7 @@ async def model(exchange: Exchange, services: Services, name: str) -> None:
 async def generation(exchange: Exchange, services: Services, operation: str) -> None:
     """`POST /v1/{operation}`: `chat/completions`, `completions` or `embeddings`."""
     body, raw = await exchange.json(services.body_limit)
+    require_inline_media(body.get("messages"))
     state, found = await services.target(exchange, body.get("model"))
     if state.node.kind == "openai" and body["model"] != found.id:
         # The others take `x` and `x:latest` for the same model; this one knows only its own name.

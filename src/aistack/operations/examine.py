@@ -41,7 +41,7 @@ def diagnose(stack: Stack) -> tuple[Finding, ...]:
             memory_needed_bytes=4 * _GIB,
             certificate=certificate if certificate.exists() else None,
             secrets=(paths.secrets, Path(place.certificate_key)),
-            services={name: None if item.healthy else item.problem for name, item in seen.items()} if up else {},
+            services={name: item.problem for name, item in seen.items()} if up else {},
             cpu_flags_needed=("avx2",) if stack.config.engine.kind == "llamacpp" else (),
             clock_witnesses=(paths.stack_toml,),
         )

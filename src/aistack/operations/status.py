@@ -12,7 +12,8 @@ from aistack.system import probe
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """One service: `healthy` is whether it answers, `problem` why not, `address` where; `uptime_s` 0.0 when stopped."""
+    """One service: `healthy` is whether it answers; `problem` is why not, or what else is wrong, and empty when
+    all is well; `address` is where it listens; `uptime_s` 0.0 when stopped."""
 
     service: str
     title: str
@@ -22,6 +23,13 @@ class ServiceStatus:
     pid: int
     uptime_s: float
     address: str
+
+    @property
+    def word(self) -> str:
+        """How it is, in a word or two."""
+        if self.healthy:
+            return "healthy" if not self.problem else "unsupervised"
+        return "not answering" if self.state == "running" else self.state
 
 
 def status(stack: Stack) -> tuple[ServiceStatus, ...]:

@@ -58,7 +58,7 @@ class ProcessRuntime:
         if told is None:
             if record is None or not alive:
                 return Observed("missing")
-            note = "it serves, but its supervisor is gone: run `aistack up`"
+            note = "it serves, but its supervisor is gone, so nothing would restart it"
             return Observed("stopped", record.pid, record.since, note=note)
         state = _STATES[told[0]]
         if record is None or not alive:

@@ -57,6 +57,14 @@ def test_the_log_has_one_line_a_request_without_secrets_or_prompts(over_engine: 
         assert secret not in log
 
 
+def test_the_chat_is_told_only_of_models_that_talk(over_engine: Gateway) -> None:
+    def names(headers: dict[str, str] | None = None) -> set[str]:
+        listed = json.loads(over_engine.ask("GET", "/ollama/api/tags", headers=headers)[2])["models"]
+        return {entry["name"] for entry in listed}
+
+    assert names() - names({"Authorization": f"Bearer {INTERNAL_KEY}"}) == {"tiny-embed:latest"}
+
+
 def test_a_user_of_the_chat_is_named_in_the_log(over_engine: Gateway) -> None:
     headers = {
         "Authorization": f"Bearer {INTERNAL_KEY}",

@@ -45,6 +45,13 @@ def test_a_model_of_our_engine_is_told_to_ollamas_clients() -> None:
     assert model.ollama["modified_at"] == "1970-01-01T00:00:00.500000Z"
     assert model.ollama["details"]["families"] == ["llama"]
     assert model.context_length == 64
+    assert model.chats
+
+
+def test_models_that_only_embed_are_told_apart() -> None:
+    assert not from_llamacpp({"id": "e", "meta": {"capabilities": ["embedding"]}}).chats
+    assert not from_ollama({"name": "e", "details": {"family": "nomic-bert"}}).chats
+    assert from_ollama({"name": "m", "details": {"family": "qwen3"}}).chats
 
 
 def test_a_model_of_an_ollama_is_told_to_openais_clients() -> None:

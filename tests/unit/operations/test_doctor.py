@@ -365,12 +365,12 @@ def test_a_folder_of_secrets_that_others_may_list_is_a_problem(tmp_path: Path) -
 
 
 def test_a_service_that_does_not_answer_is_told_with_its_reason() -> None:
-    silent, *rest = found("services", services={"nginx": None, "chat": "connection refused"})
+    silent, *rest = found("services", services={"nginx": "", "chat": "connection refused"})
     assert not rest
-    assert silent.message == "chat does not answer: connection refused"
+    assert silent.message == "chat: connection refused"
     assert "aistack logs chat" in silent.cure
 
 
 def test_a_stack_that_is_down_has_no_services_to_tell_of() -> None:
     assert found("services") == ()
-    assert only("services", services={"nginx": None}).severity == "ok"
+    assert only("services", services={"nginx": ""}).severity == "ok"

@@ -35,6 +35,19 @@ def content_parts(text: str, images: Any) -> str | list[Json]:
     return parts + [{"type": "image_url", "image_url": {"url": _image_url(image)}} for image in images]
 
 
+def require_inline_media(messages: Any) -> None:
+    """Raise Refusal 400 when a content part of OpenAI's `messages` names media by an address.
+
+    The engine would fetch it, from inside, for whoever asks: other services of the site, files, the internet.
+    """
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            for field, value in part.items() if isinstance(part, dict) else ():
+                if field.endswith("_url") and not _is_inline(value):
+                    raise bad_request(f"{field} must be a data: URL; media are not fetched from elsewhere")
+
+
 def calls_to_ollama(calls: list[Json]) -> tuple[list[Json], str]:
     """Ollama's tool calls for OpenAI's, and as text the arguments of those that are no JSON object.
 
@@ -98,6 +111,11 @@ def _image_url(image: str) -> str:
         return image
     kind = next((kind for start, kind in _IMAGE_TYPES.items() if image.startswith(start)), "png")
     return f"data:image/{kind};base64,{image}"
+
+
+def _is_inline(value: Any) -> bool:
+    url = value.get("url") if isinstance(value, dict) else value
+    return isinstance(url, str) and url.startswith("data:")
 
 
 def _object(text: str) -> Json | None:

@@ -52,8 +52,8 @@ class Inputs:
     """All that the diagnoses look at; made once by `aistack doctor` from config, plan and facts.
 
     `ports`: service or `service port name` -> (address, number). `own_pids`: the stack's running
-    processes; their children count as ours. `services`: what runs -> why it does not answer, or None
-    when it does; empty when the stack is down. `secrets`: files and folders that only their owner
+    processes; their children count as ours. `services`: name -> what is wrong with it, "" when
+    nothing is; empty when the stack is down. `secrets`: files and folders that only their owner
     may read. `clock_witnesses`: files whose last change cannot lie in the future. The callables are
     the machine's own; tests pass others.
     """
@@ -68,7 +68,7 @@ class Inputs:
     memory_needed_bytes: int
     certificate: Path | None
     secrets: tuple[Path, ...]
-    services: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
+    services: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     cpu_flags_needed: tuple[str, ...] = ()
     clock_witnesses: tuple[Path, ...] = ()
     listeners: Callable[[], tuple[Listener, ...]] = listeners

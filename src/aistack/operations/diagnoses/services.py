@@ -1,20 +1,20 @@
-"""Diagnosis: do the services answer?"""
+"""Diagnosis: do the services answer, and does somebody look after them?"""
 
 from aistack.operations.diagnoses.base import Finding, Inputs
 
 
 def diagnose(inputs: Inputs) -> tuple[Finding, ...]:
-    """A problem for each service that does not; one line when all do; none when the stack is down."""
-    silent = tuple(
+    """A problem for each service with one; one line when there is none; none when the stack is down."""
+    found = tuple(
         Finding(
             "problem",
             "services",
-            f"{service} does not answer: {reason}",
-            f"see `aistack logs {service}`, then `aistack restart {service}`",
+            f"{service}: {problem}",
+            f"`aistack up`; if it stays so, see `aistack logs {service}` and `aistack restart {service}`",
         )
-        for service, reason in inputs.services.items()
-        if reason is not None
+        for service, problem in inputs.services.items()
+        if problem
     )
-    if silent or not inputs.services:
-        return silent
+    if found or not inputs.services:
+        return found
     return (Finding("ok", "services", f"all {len(inputs.services)} services answer"),)

@@ -1,4 +1,7 @@
-from aistack.gateway.translation.messages import calls_to_ollama, to_openai
+import pytest
+
+from aistack.gateway.refusals import Refusal
+from aistack.gateway.translation.messages import calls_to_ollama, require_inline_media, to_openai
 
 
 def call(name: str, **arguments: object) -> dict[str, object]:
@@ -51,3 +54,26 @@ def test_arguments_that_were_cut_short_are_told_as_text() -> None:
     calls, text = calls_to_ollama([whole, cut])
     assert calls == [{"id": "1", "function": {"index": 0, "name": "a", "arguments": {"x": 1}}}]
     assert text == '{"x":'
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}},
+        {"type": "image_url", "image_url": "file:///etc/passwd"},
+        {"type": "image_url", "image_url": {"url": " data:image/png;base64,AA"}},
+        {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}},
+        {"type": "image_url", "image_url": {}},
+        {"type": "text", "text": "look", "audio_url": ["data:"]},
+    ],
+)
+def test_media_at_an_address_are_refused(part: dict[str, object]) -> None:
+    with pytest.raises(Refusal, match="data: URL"):
+        require_inline_media([{"role": "system", "content": "be kind"}, {"role": "user", "content": [part]}])
+
+
+def test_media_that_come_along_and_bodies_of_any_shape_pass() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    require_inline_media([{"role": "user", "content": [picture, {"type": "text", "text": "http://a.example"}, 3]}])
+    for odd in (None, 3, [], ["text"], [{"content": None}], [{"content": "http://a.example"}]):
+        require_inline_media(odd)
