@@ -152,6 +152,23 @@ def test_a_configuration_that_its_program_refuses_changes_nothing(tended: RealSt
     assert _steps(tended) == {}
 
 
+def test_a_setting_with_which_a_service_cannot_run_is_taken_back(tended: RealStack) -> None:
+    before = tended.settings.get("monitoring.retention", "15d")
+    tended.settings["monitoring.retention"] = "99999y"  # more than Prometheus can count
+    tended.write()
+    try:
+        told = tended.run("up", status=1).stderr
+        assert "prometheus" in told
+        assert "it runs with its old settings again" in told
+        assert not any(item["problem"] for item in tended.status().values())
+        pending = json.loads(tended.run("diff", "--json").stdout)
+        assert [change["service"] for change in pending] == ["prometheus"]
+    finally:
+        tended.settings["monitoring.retention"] = before
+        tended.write()
+    assert "nothing had to change" in tended.run("up").stdout
+
+
 def test_restart_restarts_what_is_named_and_nothing_else(tended: RealStack) -> None:
     pids = _pids(tended)
     assert "would be restarted" in tended.run("restart", "node-exporter", "--dry-run").stdout

@@ -78,12 +78,12 @@ def service_names() -> list[str]:
 
 
 def _show_changes(stack: Stack, found: list[Change]) -> None:
-    missing = stack.runtime.installer.missing(stack.programs)
-    for name, program in missing:
-        click.echo(f"{name}: {getattr(program, 'package', getattr(program, 'environment', name))} would be installed")
+    missing = stack.runtime.missing(stack.programs)
+    for sentence in missing:
+        click.echo(sentence)
     if found:
         print_table(("SERVICE", "STEP", "WHY"), [(change.service, change.step, change.why) for change in found])
-    for line in stack.runtime.file_differences(stack.rendered()):
+    for line in stack.runtime.differences(stack.rendered()):
         click.echo(line)
     if not found and not missing:
         click.echo("nothing to do", err=True)

@@ -20,7 +20,7 @@ def models_group() -> None:
 
 
 def _ollama(stack: Stack) -> OllamaServer | None:
-    return OllamaServer(stack.runtime.placement.url("engine")) if stack.config.engine.kind == "ollama" else None
+    return OllamaServer(stack.runtime.url("engine")) if stack.config.engine.kind == "ollama" else None
 
 
 @models_group.command("ls")

@@ -1,7 +1,6 @@
 """`aistack doctor`: gathers what the diagnoses look at, and asks them."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 from aistack.components.base import DebianProgram, InstalledProgram
 from aistack.operations.diagnoses.base import Finding, Inputs, WantedProgram, WantedRoom
@@ -15,10 +14,9 @@ _GIB = 1 << 30
 
 def diagnose(stack: Stack) -> tuple[Finding, ...]:
     """Everything that is wrong, or will be soon, with the cure for each."""
-    place, paths = stack.runtime.placement, stack.paths
+    paths = stack.paths
     seen = {item.service: item for item in status(stack)}
     up = any(item.state != "missing" for item in seen.values())
-    certificate = Path(place.certificate)
     return examine(
         Inputs(
             host=stack.plan.host,
@@ -30,17 +28,17 @@ def diagnose(stack: Stack) -> tuple[Finding, ...]:
                     port.number,
                 )
                 for service in stack.plan.services
-                for port in service.ports
+                for port in stack.runtime.ports(service)
             },
             own_pids=stack.runtime.pids(),
             programs=tuple(_programs(stack)),
             folders=(
                 WantedRoom(paths.data, 2 * _GIB, "chats, uploads, vectors and metrics"),
-                WantedRoom(Path(place.models), 2 * _GIB, "models"),
+                WantedRoom(stack.runtime.models, 2 * _GIB, "models"),
             ),
             memory_needed_bytes=4 * _GIB,
-            certificate=certificate if certificate.exists() else None,
-            secrets=(paths.secrets, Path(place.certificate_key)),
+            certificate=stack.certificate if stack.certificate.exists() else None,
+            secrets=(paths.secrets, stack.certificate_key),
             services={name: item.problem for name, item in seen.items()} if up else {},
             cpu_flags_needed=("avx2",) if stack.config.engine.kind == "llamacpp" else (),
             clock_witnesses=(paths.stack_toml,),
@@ -55,7 +53,7 @@ def _programs(stack: Stack) -> list[WantedProgram]:
             case DebianProgram(package, executable, minimum):
                 version = "-v" if executable == "nginx" else "--version"
                 found.append(
-                    WantedProgram(name, stack.runtime.placement.find(executable), minimum, (version,),
+                    WantedProgram(name, executable, minimum, (version,),
                                   f"aistack up, or apt-get install {package}")
                 )  # fmt: skip
             case InstalledProgram(executable, hint):

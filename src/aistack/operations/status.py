@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from aistack.operations.stack import Stack
 from aistack.runtimes.base import State
-from aistack.runtimes.convergence import health_url
-from aistack.system import probe
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,9 @@ class ServiceStatus:
 def status(stack: Stack) -> tuple[ServiceStatus, ...]:
     """Every service of the plan, asked at the same time."""
     observed = stack.runtime.observe()
-    place = stack.runtime.placement
     rendered = stack.rendered()
     with ThreadPoolExecutor(max_workers=len(rendered)) as pool:
-        answers = list(pool.map(lambda item: probe.ask(health_url(place, item)), rendered))
+        answers = list(pool.map(lambda item: stack.runtime.health(item), rendered))
     found = []
     for item, reason in zip(rendered, answers, strict=True):
         seen = observed.get(item.name)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aistack import certificates
-from aistack.components.base import Service
+from aistack.components.base import Port, Service
 from aistack.errors import ServiceError
 from aistack.operations.fetch_models import ModelNews, fetch_wanted
 from aistack.operations.lock import changing
@@ -49,11 +49,11 @@ def _refuse_taken_ports(stack: Stack, steps: tuple[Change, ...]) -> None:
     starting = {change.service for change in steps if change.step in ("start", "restart")}
     for service in stack.plan.services:
         if service.name in starting:
-            _refuse_taken(service, ours)
+            _refuse_taken(service, stack.runtime.ports(service), ours)
 
 
-def _refuse_taken(service: Service, ours: frozenset[int]) -> None:
-    for port in service.ports:
+def _refuse_taken(service: Service, ports: tuple[Port, ...], ours: frozenset[int]) -> None:
+    for port in ports:
         owner = port_owner(port.address, port.number)
         if owner is not None and owner.pid not in ours:
             raise ServiceError(

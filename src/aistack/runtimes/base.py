@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
-from aistack.components.base import Program
+from aistack.components.base import Port, Program, Service
 from aistack.render import Placement, RenderedService
 
 State = Literal["running", "starting", "stopped", "failed", "missing"]
@@ -75,7 +76,36 @@ class Runtime(Protocol):
 
     @property
     def placement(self) -> Placement:
-        """Where things are under this runtime."""
+        """Where things are for the services themselves."""
+        ...
+
+    @property
+    def models(self) -> Path:
+        """The model store, as this machine sees it."""
+        ...
+
+    def state(self, service: str, name: str) -> Path:
+        """The folder of a StateDir, as this machine sees it."""
+        ...
+
+    def url(self, service: str, port: str = "http") -> str:
+        """Where this machine reaches a running service."""
+        ...
+
+    def digest(self, path: str) -> str:
+        """A file, named as the services see it, in sixteen characters that tell nothing about it; "" when not there."""
+        ...
+
+    def ports(self, service: Service) -> tuple[Port, ...]:
+        """The ports of this machine that `service` takes."""
+        ...
+
+    def pids(self) -> frozenset[int]:
+        """Every process of this stack, for telling its ports and memory from other people's."""
+        ...
+
+    def missing(self, programs: Sequence[tuple[str, Program]]) -> tuple[str, ...]:
+        """What `install` would bring, in sentences."""
         ...
 
     def install(self, programs: Sequence[tuple[str, Program]], report: Report) -> None:
@@ -86,10 +116,23 @@ class Runtime(Protocol):
         """The services as they are; asks, changes nothing."""
         ...
 
+    def health(self, rendered: RenderedService) -> str | None:
+        """Why a service is not well; None when it is."""
+        ...
+
+    def check(self, wanted: Sequence[RenderedService]) -> None:
+        """Let each program judge its new configuration before the old one is touched. Raises ProgramError."""
+        ...
+
+    def differences(self, wanted: Sequence[RenderedService]) -> Iterator[str]:
+        """The files that `apply` would change, as unified diffs; holds no secrets."""
+        ...
+
     def apply(self, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
         """Carry out `steps`, each service after what it needs is healthy. Raises ServiceError.
 
-        May be ended at any moment and called again.
+        A changed service that does not get healthy is given its old settings again. May be ended at any
+        moment and called again.
         """
         ...
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from aistack.errors import ServiceError
-from aistack.render import Placement, RenderedService
+from aistack.render import RenderedService
 from aistack.runtimes.base import Change, Progress, Report
-from aistack.system import probe
 
 _POLL_S = 0.1
 _PATIENCE_WITH_CRASHES_S = 6.0
@@ -17,9 +16,8 @@ _PATIENCE_WITH_CRASHES_S = 6.0
 class Actor(Protocol):
     """What a runtime must be able to do, one service at a time."""
 
-    @property
-    def placement(self) -> Placement:
-        """Where services are reachable."""
+    def health(self, rendered: RenderedService) -> str | None:
+        """Why a service is not well; None when it is."""
         ...
 
     def begin(self, rendered: RenderedService, change: Change) -> None:
@@ -34,6 +32,11 @@ class Actor(Protocol):
         """Why the runtime thinks that a service cannot run, if it does."""
         ...
 
+    def revert(self, rendered: RenderedService, change: Change, *, begun: bool) -> str:
+        """Give a service that was to change its old settings again, and when the change was `begun`, carry
+        that out and wait; returns how it went in a few words, "" when there was nothing to do."""
+        ...
+
 
 @dataclass
 class _Progress:
@@ -45,7 +48,8 @@ class _Progress:
 def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
     """Carry out `steps` and wait until every service of `wanted` is healthy.
 
-    One that fails does not stop those that can do without it. Raises ServiceError that names all that failed.
+    One that fails does not stop those that can do without it, and gets its old settings again. Raises
+    ServiceError that names all that failed.
     """
     for change in steps:
         if change.step == "stop":
@@ -61,17 +65,16 @@ def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Ch
         if open_ones:
             time.sleep(_POLL_S)
     if so_far.failed:
+        for rendered in wanted:
+            change = by_name[rendered.name]
+            if rendered.name in so_far.failed and change.step in ("restart", "reload"):
+                told = actor.revert(rendered, change, begun=rendered.name in so_far.begun)
+                so_far.failed[rendered.name] += f" ({told})" if told else ""
         reasons = "; ".join(f"{name}: {why}" for name, why in so_far.failed.items())
         first = next(iter(so_far.failed))
         raise ServiceError(
             f"not everything came up: {reasons}", f"look at `aistack logs {first}`, or run `aistack doctor`"
         )
-
-
-def health_url(place: Placement, rendered: RenderedService) -> str:
-    """Where a service says whether it is well."""
-    health = rendered.service.health
-    return place.url(rendered.name, health.port) + health.path
 
 
 def _advance(actor: Actor, rendered: RenderedService, change: Change, so_far: _Progress, report: Report) -> bool:
@@ -86,7 +89,7 @@ def _advance(actor: Actor, rendered: RenderedService, change: Change, so_far: _P
             report(Progress(name, "reloading" if change.step == "reload" else "starting", change.why))
         actor.begin(rendered, change)
         so_far.begun[name] = time.monotonic()
-    reason = probe.ask(health_url(actor.placement, rendered))
+    reason = actor.health(rendered)
     if reason is None:
         so_far.healthy.add(name)
         report(Progress(name, "healthy"))

@@ -21,7 +21,8 @@ from aistack.system.run import replace_process, run
 
 @dataclass(frozen=True)
 class Spec:
-    """What to run. `secrets` maps environment names to (file, form with `{secret}` in it)."""
+    """What to run. `secrets` maps environment names to (file, form with `{secret}` in it); `health` is the URL
+    that answers 200 when all is well."""
 
     service: str
     argv: list[str]
@@ -35,11 +36,17 @@ class Spec:
     reload_hash: str
     stop_signal: str
     stop_seconds: float
+    health: str
+
+
+def read_spec(path: Path) -> Spec:
+    """The Spec that `path` holds."""
+    return Spec(**json.loads(path.read_text()))
 
 
 def main() -> None:
     """Adopt the running process of this service if it is the one wanted, else start it."""
-    spec = Spec(**json.loads(Path(sys.argv[1]).read_text()))
+    spec = read_spec(Path(sys.argv[1]))
     left = records.read(Path(spec.record))
     if left is not None:
         if records.runs(left) and left.restart_hash == spec.restart_hash and left.pid != os.getpid():

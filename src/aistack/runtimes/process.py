@@ -1,25 +1,24 @@
 """The process runtime: plain processes kept by a supervisord of the stack's own; no root, no Docker."""
 
-import difflib
-import hashlib
 import json
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from aistack.components.base import Program, Service
+from aistack.components.base import Port, Program, Service
 from aistack.config.paths import Paths
 from aistack.errors import ServiceError
 from aistack.render import RenderedService
 from aistack.runtimes import journal, records
 from aistack.runtimes.base import Change, Observed, Progress, Report, State
 from aistack.runtimes.convergence import converge
-from aistack.runtimes.launch import Spec
+from aistack.runtimes.launch import Spec, read_spec
 from aistack.runtimes.local import LocalPlacement
+from aistack.runtimes.previous import Previous
 from aistack.runtimes.programs import Installer
 from aistack.runtimes.supervisor import Supervisor
-from aistack.system import files
+from aistack.system import files, probe
 from aistack.system.run import check, run
 
 _STATES: Mapping[str, State] = {
@@ -40,6 +39,40 @@ class ProcessRuntime:
     def supervisor(self) -> Supervisor:
         """The supervisord of this stack, running or not."""
         return Supervisor(self.paths)
+
+    @property
+    def previous(self) -> Previous:
+        """What services that are being changed ran with before."""
+        return Previous(self.paths.generated / "previous")
+
+    @property
+    def models(self) -> Path:
+        """The model store."""
+        return Path(self.placement.models)
+
+    def state(self, service: str, name: str) -> Path:
+        """The folder of a StateDir."""
+        return Path(self.placement.state(service, name))
+
+    def url(self, service: str, port: str = "http") -> str:
+        """Where a service is reached."""
+        return self.placement.url(service, port)
+
+    def digest(self, path: str) -> str:
+        """What tells the content of a file apart."""
+        return files.digest(Path(path))
+
+    def ports(self, service: Service) -> tuple[Port, ...]:
+        """All its ports: everything listens on this machine."""
+        return service.ports
+
+    def missing(self, programs: Sequence[tuple[str, Program]]) -> tuple[str, ...]:
+        """What `install` would bring."""
+        return self.installer.told(programs)
+
+    def health(self, rendered: RenderedService) -> str | None:
+        """Asks the service itself."""
+        return probe.ask(self._health_url(rendered.service))
 
     def install(self, programs: Sequence[tuple[str, Program]], report: Report) -> None:
         """Bring what is missing: Debian packages, virtual environments. Raises ProgramError."""
@@ -86,31 +119,43 @@ class ProcessRuntime:
 
     def apply(self, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
         """Write what changed, then start, restart or reload each service in its turn. Raises ServiceError."""
+        changed = {change.service for change in steps if change.step in ("restart", "reload")}
         for rendered in wanted:
+            if rendered.name in changed:
+                self._keep(rendered)
+            else:
+                self.previous.forget(rendered.name)
             self._write(rendered)
         supervisor = self.supervisor
         supervisor.configure([rendered.service for rendered in wanted])
         supervisor.ensure()
         converge(self, wanted, steps, report)
+        for name in changed:
+            self.previous.forget(name)
 
-    def file_differences(self, wanted: Sequence[RenderedService]) -> Iterator[str]:
-        """The files that `apply` would change, as unified diffs; secrets stand in files of their own, so none show."""
+    def differences(self, wanted: Sequence[RenderedService]) -> Iterator[str]:
+        """The files that `apply` would change; secrets stand in files of their own."""
         for rendered in wanted:
             for file in rendered.files:
-                place = self.paths.generated / file.path
-                old = place.read_text().splitlines() if place.exists() else []
-                yield from difflib.unified_diff(
-                    old, file.content.splitlines(), f"a/{file.path}", f"b/{file.path}", n=1, lineterm=""
-                )
+                yield from files.difference(self.paths.generated / file.path, file.content, file.path)
 
     def begin(self, rendered: RenderedService, change: Change) -> None:
         """Carry out one step, without waiting for its effect."""
         supervisor, name = self.supervisor, rendered.name
         if change.step == "reload":
-            self._reload(rendered)
+            self._reload(name)
         elif change.step in ("start", "restart"):
             supervisor.stop(name)
             supervisor.start(name)
+
+    def revert(self, rendered: RenderedService, change: Change, *, begun: bool) -> str:
+        """Put the old files back and, when the service has seen the new ones, have it take the old ones again."""
+        health = self.previous.put_back(rendered.name)
+        if health is None or not begun:
+            return ""
+        self.begin(rendered, change)
+        reason = probe.wait(lambda: probe.ask(health), rendered.service.health.start_seconds)
+        return f"with its old settings: {reason}" if reason else "it runs with its old settings again"
 
     def stop(self, name: str) -> None:
         """Stop one service, whatever supervisord knows of it."""
@@ -148,13 +193,20 @@ class ProcessRuntime:
                  if (record := records.read(path)) is not None]  # fmt: skip
         return [name for _, name in sorted(found)]
 
-    def _reload(self, rendered: RenderedService) -> None:
-        path = self._record(rendered.name)
-        record = records.read(path)
+    def _reload(self, name: str) -> None:
+        record = records.read(self._record(name))
         if record is None or not records.runs(record):
-            raise ServiceError(f"{rendered.name} ended while it was to be reloaded", "run `aistack up` again")
-        self.supervisor.signal(rendered.name, "HUP")
-        records.write(path, records.Record(**{**asdict(record), "reload_hash": rendered.reload_hash}))
+            raise ServiceError(f"{name} ended while it was to be reloaded", "run `aistack up` again")
+        self.supervisor.signal(name, "HUP")
+        records.write(self._record(name), replace(record, reload_hash=read_spec(self._spec(name)).reload_hash))
+
+    def _keep(self, rendered: RenderedService) -> None:
+        spec = self._spec(rendered.name)
+        paths = [self.paths.generated / file.path for file in rendered.files]
+        self.previous.keep(rendered.name, [*paths, spec], read_spec(spec).health)
+
+    def _health_url(self, service: Service) -> str:
+        return self.url(service.name, service.health.port) + service.health.path
 
     def _write(self, rendered: RenderedService) -> None:
         self._make_folders(rendered.service)
@@ -174,6 +226,7 @@ class ProcessRuntime:
             reload_hash=rendered.reload_hash,
             stop_signal=service.stop_signal,
             stop_seconds=service.stop_seconds,
+            health=self._health_url(service),
         )
         files.write(self._spec(service.name), json.dumps(asdict(spec), indent=2) + "\n", 0o600)
 
@@ -191,11 +244,3 @@ class ProcessRuntime:
 
     def _spec(self, name: str) -> Path:
         return self.paths.generated / "services" / f"{name}.json"
-
-
-def digest(path: str) -> str:
-    """A file's content in sixteen characters that tell nothing about it; empty when it is not there."""
-    try:
-        return hashlib.sha256(b"aistack:" + Path(path).read_bytes()).hexdigest()[:16]
-    except OSError:
-        return ""

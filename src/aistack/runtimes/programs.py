@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aistack.components.base import DebianProgram, InstalledProgram, Program, PythonProgram
+from aistack.components.base import DebianProgram, InstalledProgram, OwnModule, Program, PythonProgram
 from aistack.errors import ProgramError, UserError
 from aistack.runtimes import debian
 from aistack.runtimes.base import Progress, Report
@@ -36,6 +36,10 @@ class Installer:
     def missing(self, wanted: Sequence[tuple[str, Program]]) -> tuple[tuple[str, Program], ...]:
         """Those of `wanted` (service, program) that are not there yet."""
         return tuple((name, program) for name, program in wanted if not self._present(program))
+
+    def told(self, wanted: Sequence[tuple[str, Program]]) -> tuple[str, ...]:
+        """The same in sentences."""
+        return tuple(f"{name}: {_title(program)} would be installed" for name, program in self.missing(wanted))
 
     def install(self, wanted: Sequence[tuple[str, Program]], report: Report) -> None:
         """Bring what is missing; a second call does nothing. Raises ProgramError, or UserError when refused."""
@@ -100,12 +104,21 @@ class Installer:
             "check the network, or pip's settings (`pip config list`)",
         )
 
-    def fetch_package(self, requirement: str, folder: Path) -> None:
-        """Unpack one Python package, without what it depends on, into `folder`."""
-        uv = str(Path(sys.executable).with_name("uv"))
-        done = run([uv, "pip", "install", "--no-config", "--quiet", "--no-deps", *package_sources(),
-                    "--target", str(folder), "--python", sys.executable, requirement])  # fmt: skip
-        check(done, f"fetching {requirement}", "check the network, or pip's settings (`pip config list`)")
+
+def fetch_package(requirement: str, folder: Path) -> None:
+    """Unpack one Python package, without what it depends on, into `folder`. Raises ProgramError."""
+    uv = str(Path(sys.executable).with_name("uv"))
+    done = run([uv, "pip", "install", "--no-config", "--quiet", "--no-deps", *package_sources(),
+                "--target", str(folder), "--python", sys.executable, requirement])  # fmt: skip
+    check(done, f"fetching {requirement}", "check the network, or pip's settings (`pip config list`)")
+
+
+def _title(program: Program) -> str:
+    match program:
+        case DebianProgram(package=title) | PythonProgram(environment=title) | InstalledProgram(executable=title):
+            return title
+        case OwnModule(module=title):
+            return title
 
 
 def package_sources() -> list[str]:

@@ -1,10 +1,13 @@
 """The only writer of files: whole or not at all, and only when something differs."""
 
 import contextlib
+import difflib
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from aistack.errors import UserError
@@ -65,6 +68,20 @@ def remove(path: Path) -> bool:
     except OSError as error:
         raise explained(error, path) from error
     return True
+
+
+def digest(path: Path) -> str:
+    """A file's content in sixteen characters that tell nothing about it; empty when it is not there."""
+    try:
+        return hashlib.sha256(b"aistack:" + path.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def difference(path: Path, content: str, name: str) -> Iterator[str]:
+    """What writing `content` to `path` would change, as a unified diff of `name`; nothing when it is the same."""
+    old = path.read_text().splitlines() if path.exists() else []
+    yield from difflib.unified_diff(old, content.splitlines(), f"a/{name}", f"b/{name}", n=1, lineterm="")
 
 
 def explained(error: OSError, path: Path) -> UserError:

@@ -4,7 +4,7 @@ import pytest
 
 from aistack.config.secrets import Secrets
 from aistack.errors import UserError
-from aistack.runtimes.process import digest
+from aistack.system.files import digest
 
 
 def test_a_secret_is_made_once_and_kept(tmp_path: Path) -> None:
@@ -50,10 +50,10 @@ def test_a_missing_and_an_empty_secret_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_fingerprint_changes_with_the_secret_and_does_not_hold_it(tmp_path: Path) -> None:
     secrets = Secrets(tmp_path)
-    assert digest(str(secrets.path("one"))) == ""
+    assert digest(secrets.path("one")) == ""
     secrets.ensure(("one",))
-    before = digest(str(secrets.path("one")))
-    assert before == digest(str(secrets.path("one")))
+    before = digest(secrets.path("one"))
+    assert before == digest(secrets.path("one"))
     assert before not in secrets.read("one")
     secrets.path("one").write_text("another\n")
-    assert digest(str(secrets.path("one"))) not in ("", before)
+    assert digest(secrets.path("one")) not in ("", before)

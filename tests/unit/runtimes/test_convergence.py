@@ -2,18 +2,15 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from aistack.components.base import Health, InstalledProgram, Port, Service
-from aistack.config.paths import Paths
-from aistack.config.schema import Config
 from aistack.errors import ServiceError
-from aistack.render import Placement, RenderedService
+from aistack.render import RenderedService
 from aistack.runtimes.base import Change, Progress, Step
-from aistack.runtimes.convergence import converge, health_url
-from aistack.runtimes.local import LocalPlacement
+from aistack.runtimes.convergence import converge
+from aistack.system import probe
 
 
 @dataclass
@@ -61,16 +58,13 @@ def site() -> Iterator[Site]:
 class SmallActor:
     """Begins services by noting them; keeps what was asked of it, in order."""
 
-    def __init__(self, site: Site, wanted: list[RenderedService]) -> None:
+    def __init__(self, site: Site) -> None:
         self.site = site
         self.asked: list[str] = []
         self.healthy_at_begin: dict[str, set[str]] = {}
-        services = tuple(rendered.service for rendered in wanted)
-        self._place = LocalPlacement(Paths(Path("/c"), Path("/d")), Config(), services)
 
-    @property
-    def placement(self) -> Placement:
-        return self._place
+    def health(self, rendered: RenderedService) -> str | None:
+        return probe.ask(f"http://127.0.0.1:{self.site.port}{rendered.service.health.path}")
 
     def begin(self, rendered: RenderedService, change: Change) -> None:
         self.asked.append(f"{change.step} {rendered.name}")
@@ -82,6 +76,10 @@ class SmallActor:
 
     def failure(self, name: str) -> str | None:
         return None
+
+    def revert(self, rendered: RenderedService, change: Change, *, begun: bool) -> str:
+        self.asked.append(f"revert {rendered.name}, {'begun' if begun else 'not begun'}")
+        return "as before" if begun else ""
 
 
 def wanted(site: Site, name: str, *after: str, start_seconds: float = 30.0) -> RenderedService:
@@ -98,7 +96,7 @@ def steps(services: list[RenderedService], step: Step = "start") -> list[Change]
 def test_each_service_is_begun_when_what_it_needs_is_healthy(site: Site) -> None:
     services = [wanted(site, "engine"), wanted(site, "gateway", "engine"), wanted(site, "nginx", "gateway")]
     site.slow = {"engine": 2, "gateway": 1}
-    actor = SmallActor(site, services)
+    actor = SmallActor(site)
     news: list[Progress] = []
     converge(actor, services, steps(services), news.append)
     assert actor.asked == ["start engine", "start gateway", "start nginx"]
@@ -114,14 +112,14 @@ def test_each_service_is_begun_when_what_it_needs_is_healthy(site: Site) -> None
 def test_services_that_need_nothing_of_each_other_start_together(site: Site) -> None:
     services = [wanted(site, "engine"), wanted(site, "chromadb")]
     site.slow = {"engine": 3, "chromadb": 3}
-    actor = SmallActor(site, services)
+    actor = SmallActor(site)
     converge(actor, services, steps(services), lambda _: None)
     assert actor.healthy_at_begin == {"engine": set(), "chromadb": set()}
 
 
 def test_what_must_go_goes_first(site: Site) -> None:
     services = [wanted(site, "chat")]
-    actor = SmallActor(site, services)
+    actor = SmallActor(site)
     news: list[Progress] = []
     converge(actor, services, [*steps(services), Change("old", "stop", "gone")], news.append)
     assert actor.asked == ["forget old", "start chat"]
@@ -131,7 +129,7 @@ def test_what_must_go_goes_first(site: Site) -> None:
 def test_a_service_that_is_kept_is_watched_but_not_announced(site: Site) -> None:
     services = [wanted(site, "engine"), wanted(site, "gateway", "engine")]
     site.slow = {"engine": 2}
-    actor = SmallActor(site, services)
+    actor = SmallActor(site)
     news: list[Progress] = []
     converge(actor, services, steps(services, "keep"), news.append)
     assert {item.state for item in news} == {"healthy"}
@@ -141,7 +139,7 @@ def test_a_service_that_is_kept_is_watched_but_not_announced(site: Site) -> None
 def test_a_reload_is_announced_as_one(site: Site) -> None:
     services = [wanted(site, "nginx")]
     news: list[Progress] = []
-    converge(SmallActor(site, services), services, steps(services, "reload"), news.append)
+    converge(SmallActor(site), services, steps(services, "reload"), news.append)
     assert news[0] == Progress("nginx", "reloading", "because")
 
 
@@ -153,7 +151,7 @@ def test_one_that_fails_stops_only_those_that_need_it(site: Site) -> None:
         wanted(site, "chromadb"),
     ]
     site.dead = {"engine"}
-    actor = SmallActor(site, services)
+    actor = SmallActor(site)
     news: list[Progress] = []
     with pytest.raises(ServiceError) as caught:
         converge(actor, services, steps(services), news.append)
@@ -166,7 +164,20 @@ def test_one_that_fails_stops_only_those_that_need_it(site: Site) -> None:
     assert Progress("chromadb", "healthy") in news
 
 
-def test_health_is_asked_where_the_runtime_has_put_the_service(site: Site) -> None:
-    services = [wanted(site, "chat")]
-    actor = SmallActor(site, services)
-    assert health_url(actor.placement, services[0]) == f"http://127.0.0.1:{site.port}/chat"
+@pytest.mark.parametrize("step", ["restart", "reload"])
+def test_a_change_that_fails_is_taken_back_with_all_that_waited_for_it(site: Site, step: Step) -> None:
+    services = [wanted(site, "gateway", start_seconds=0.3), wanted(site, "nginx", "gateway"), wanted(site, "chromadb")]
+    site.dead = {"gateway"}
+    actor = SmallActor(site)
+    with pytest.raises(ServiceError, match=r"gateway: it answers 503 after 0 s \(as before\); nginx: it needs gateway"):
+        converge(actor, services, steps(services, step), lambda _: None)
+    assert actor.asked[-2:] == ["revert gateway, begun", "revert nginx, not begun"]
+
+
+def test_a_first_start_that_fails_has_nothing_to_go_back_to(site: Site) -> None:
+    services = [wanted(site, "engine", start_seconds=0.3)]
+    site.dead = {"engine"}
+    actor = SmallActor(site)
+    with pytest.raises(ServiceError):
+        converge(actor, services, steps(services), lambda _: None)
+    assert actor.asked == ["start engine"]
