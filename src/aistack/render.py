@@ -47,6 +47,10 @@ class Placement(Protocol):
         """The command that starts `program`, to which its arguments are added."""
         ...
 
+    def revision(self, program: Program) -> str:
+        """What tells one build of `program` from the next where its command does not; else empty."""
+        ...
+
     @property
     def models(self) -> str:
         """The folder of the model store."""
@@ -155,9 +159,12 @@ class _Renderer:
         fixed = {file.path: file.content for file in files if not file.reloadable}
         loaded = {file.path: file.content for file in files if file.reloadable}
         watched = {path: self._digest(path) for path in map(self.text, service.reload_on)}
+        # A socket that is moved by a reload may fail to open without anybody being told.
+        sockets = [(port.address, port.number) for port in service.ports]
+        build = self._place.revision(service.program)
         return RenderedService(
             service, argv, plain, secret, prepare, files,
-            restart_hash=_hash(argv, plain, forms, prepare, fixed, secrets),
+            restart_hash=_hash(argv, plain, forms, prepare, fixed, secrets, sockets, build),
             reload_hash=_hash(loaded, watched),
         )  # fmt: skip
 

@@ -178,6 +178,85 @@ def test_a_service_that_was_taken_over_can_be_reloaded(fragile: RealStack) -> No
     _until(lambda: not workers & {child.pid for child in master.children()}, 10, "nginx has new workers")
 
 
+def test_settings_that_changed_while_there_was_no_supervisor_are_all_applied(fragile: RealStack) -> None:
+    pids = _pids(fragile)
+    _kill(_supervisor(fragile))
+    fragile.settings["proxy.max_upload_mb"] = 70
+    fragile.write()
+    fragile.run("up", "--yes")
+    assert json.loads(fragile.run("diff", "--json").stdout) == []
+    now = _pids(fragile)
+    assert {name for name, pid in pids.items() if now[name] != pid} == {"gateway"}
+    generated = (fragile.home / "data" / "generated" / "nginx" / "nginx.conf").read_text()
+    assert "client_max_body_size 70m" in generated
+
+
+def test_what_was_taken_over_is_restarted_when_asked_even_with_a_lasting_connection(fragile: RealStack) -> None:
+    _kill(_supervisor(fragile))
+    assert "nothing looks after it" in fragile.run("restart", "nginx", status=1).stderr
+    fragile.run("up", "--yes")
+    before = _pids(fragile)
+    context = ssl.create_default_context(cafile=fragile.ca)
+    port = int(str(fragile.settings["proxy.https_port"]))
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost") as lasting:
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13"
+        lasting.sendall(
+            f"GET /ws/socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n"
+            f"Origin: {fragile.url}\r\nSec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()
+        )
+        assert lasting.recv(12) == b"HTTP/1.1 101"
+        start = time.monotonic()
+        fragile.run("restart", "nginx")
+        print(f"\nrestart with an open WebSocket: {time.monotonic() - start:.2f} s")
+    now = _pids(fragile)
+    assert {name for name, pid in before.items() if now[name] != pid} == {"nginx"}
+    assert _ask(fragile, "ask_none") == 401
+
+
+def test_restart_of_a_stack_that_is_down_touches_nothing(own_stack: RealStack) -> None:
+    assert "`aistack up` starts it" in own_stack.run("restart", "node-exporter", status=1).stderr
+    assert own_stack.processes() == {}
+
+
+def test_a_supervisor_that_hangs_is_told_and_not_doubled(fragile: RealStack) -> None:
+    supervisor = _supervisor(fragile)
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        for command in ("status", "up"):
+            done = fragile.run(command, status=1, timeout=60)
+            assert "supervisord does not answer" in done.stderr
+            assert "kill -9" in done.stderr
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    assert _supervisor(fragile) == supervisor
+    assert "nothing had to change" in fragile.run("up", "--yes").stdout
+
+
+def test_the_proxy_listens_where_it_was_moved_to_and_nowhere_else(fragile: RealStack) -> None:
+    def listening() -> set[str]:
+        port = fragile.settings["proxy.https_port"]
+        return {
+            one.laddr.ip for one in psutil.net_connections("tcp") if one.laddr.port == port and one.status == "LISTEN"
+        }
+
+    assert listening() == {"0.0.0.0"}
+    for address in ("127.0.0.1", "::"):
+        fragile.settings["proxy.address"] = address
+        fragile.write()
+        fragile.run("up", "--yes")
+        assert listening() == {address}
+        assert _ask(fragile, "ask_none") == 401
+    fragile.settings["proxy.address"] = "0.0.0.0"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        usual = fragile.settings["proxy.https_port"]
+        fragile.settings["proxy.https_port"] = taken.getsockname()[1]
+        fragile.write()
+        assert f"pid {os.getpid()}" in fragile.run("up", "--yes", status=1).stderr
+    fragile.settings["proxy.https_port"] = usual
+    fragile.write()
+    fragile.run("up", "--yes")
+
+
 def test_a_supervisor_that_dies_with_a_service_is_replaced_with_it(fragile: RealStack) -> None:
     pids = _pids(fragile)
     _kill(_supervisor(fragile))
@@ -273,7 +352,7 @@ def _assert_nothing_half_written(stack: RealStack) -> None:
 def _assert_one_of_each(stack: RealStack) -> None:
     running = list(stack.processes().values())
     for program in ("supervisor.supervisord", "aistack.gateway", "aistack.engine --settings", "nginx: master",
-                    "open_webui", "chroma run", "/prometheus --config", "aistack.exporter"):  # fmt: skip
+                    "open-webui serve", "chroma run", "/prometheus --config", "aistack.exporter"):  # fmt: skip
         assert sum(program in command for command in running) == 1, (program, running)
 
 

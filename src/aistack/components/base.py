@@ -156,7 +156,6 @@ class Service:
     reload_on: tuple[str, ...] = ()
     check: Check | None = None
     prepare: tuple[str, ...] = ()
-    stop_signal: Literal["TERM", "QUIT", "INT"] = "TERM"
     stop_seconds: float = 10.0
 
     def port(self, name: str) -> Port:

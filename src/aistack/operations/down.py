@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from aistack.errors import ServiceError
 from aistack.operations.lock import changing
 from aistack.operations.stack import Stack
-from aistack.runtimes.base import Change, Report
+from aistack.runtimes.base import Report
 
 
 def down(stack: Stack, report: Report) -> None:
@@ -14,14 +15,13 @@ def down(stack: Stack, report: Report) -> None:
 
 
 def restart(stack: Stack, names: Sequence[str], report: Report) -> None:
-    """Start the services called `names` anew and wait until they are healthy; the others are left alone.
+    """Start the services called `names` anew, with the settings that they have, and wait until they are healthy.
 
-    Raises ServiceError.
+    The others are left alone. Raises ServiceError, before anything is touched when one is not running.
     """
     with changing(stack.paths.run):
-        wanted = stack.rendered()
-        steps = tuple(
-            Change(item.name, "restart", "you asked for it") if item.name in names else Change(item.name, "keep", "")
-            for item in wanted
-        )
-        stack.runtime.apply(wanted, steps, report)
+        observed = stack.runtime.observe()
+        for name in names:
+            if name not in observed or observed[name].state in ("missing", "stopped"):
+                raise ServiceError(f"{name} is not running, or nothing looks after it", "`aistack up` starts it")
+        stack.runtime.restart([item for item in stack.rendered() if item.name in names], report)

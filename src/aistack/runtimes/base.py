@@ -16,7 +16,8 @@ Step = Literal["start", "restart", "reload", "stop", "keep"]
 class Observed:
     """What a runtime sees of one service: `pid` 0 and `since` 0.0 when it does not run.
 
-    The hashes are those that the running process was started with and last loaded.
+    The hashes are those that the running process was started with and last loaded. One that is `stopped` and
+    has a `pid` runs, and nothing looks after it.
     """
 
     state: State
@@ -48,7 +49,7 @@ def changes(wanted: Sequence[RenderedService], observed: Mapping[str, Observed])
 
 
 def _change(rendered: RenderedService, seen: Observed | None) -> Change:
-    if seen is None or seen.state in ("missing", "stopped"):
+    if seen is None or seen.state == "missing" or (seen.state == "stopped" and not seen.pid):
         return Change(rendered.name, "start", "not running")
     if seen.state == "failed":
         return Change(rendered.name, "restart", seen.note or "it failed")
@@ -56,6 +57,8 @@ def _change(rendered: RenderedService, seen: Observed | None) -> Change:
         return Change(rendered.name, "restart", "its settings changed")
     if seen.reload_hash != rendered.reload_hash:
         return Change(rendered.name, "reload", "its configuration changed")
+    if seen.state == "stopped":
+        return Change(rendered.name, "start", seen.note)
     return Change(rendered.name, "keep", "nothing to do")
 
 
@@ -134,6 +137,10 @@ class Runtime(Protocol):
         A changed service that does not get healthy is given its old settings again. May be ended at any
         moment and called again.
         """
+        ...
+
+    def restart(self, services: Sequence[RenderedService], report: Report) -> None:
+        """Start `services` anew with the settings that they have, and wait for them. Raises ServiceError."""
         ...
 
     def down(self, report: Report) -> None:

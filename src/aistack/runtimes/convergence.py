@@ -20,6 +20,10 @@ class Actor(Protocol):
         """Why a service is not well; None when it is."""
         ...
 
+    def awaited(self, name: str) -> str | None:
+        """Why what runs is not yet what was begun; None when it is."""
+        ...
+
     def begin(self, rendered: RenderedService, change: Change) -> None:
         """Carry out one step, without waiting for its effect."""
         ...
@@ -46,7 +50,7 @@ class _Progress:
 
 
 def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
-    """Carry out `steps` and wait until every service of `wanted` is healthy.
+    """Carry out `steps` and wait until every service of `wanted` is healthy; the others are taken to be.
 
     One that fails does not stop those that can do without it, and gets its old settings again. Raises
     ServiceError that names all that failed.
@@ -57,6 +61,7 @@ def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Ch
             report(Progress(change.service, "stopped", change.why))
     by_name = {change.service: change for change in steps}
     so_far = _Progress()
+    so_far.healthy.update({name for rendered in wanted for name in rendered.service.after} - by_name.keys())
     open_ones = list(wanted)
     while open_ones:
         for rendered in list(open_ones):
@@ -89,7 +94,7 @@ def _advance(actor: Actor, rendered: RenderedService, change: Change, so_far: _P
             report(Progress(name, "reloading" if change.step == "reload" else "starting", change.why))
         actor.begin(rendered, change)
         so_far.begun[name] = time.monotonic()
-    reason = actor.health(rendered)
+    reason = actor.awaited(name) or actor.health(rendered)
     if reason is None:
         so_far.healthy.add(name)
         report(Progress(name, "healthy"))

@@ -34,24 +34,28 @@ class Spec:
     record: str
     restart_hash: str
     reload_hash: str
-    stop_signal: str
     stop_seconds: float
     health: str
 
 
-def read_spec(path: Path) -> Spec:
-    """The Spec that `path` holds."""
-    return Spec(**json.loads(path.read_text()))
+def read_spec(path: Path) -> Spec | None:
+    """The Spec that `path` holds; None when there is none, or one of another version of aistack."""
+    try:
+        return Spec(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def main() -> None:
     """Adopt the running process of this service if it is the one wanted, else start it."""
     spec = read_spec(Path(sys.argv[1]))
+    if spec is None:
+        sys.exit(f"cannot use {sys.argv[1]}: `aistack up` writes it anew")
     left = records.read(Path(spec.record))
     if left is not None:
         if records.runs(left) and left.restart_hash == spec.restart_hash and left.pid != os.getpid():
             sys.exit(stand_in(left))
-        records.end(left, signal.Signals[f"SIG{spec.stop_signal}"], spec.stop_seconds)
+        records.end(left, spec.stop_seconds)
     start(spec)
 
 

@@ -1,11 +1,13 @@
 """Where things are when the stack runs on this very machine: loopback addresses and plain paths."""
 
+import hashlib
 import os
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import metadata
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
@@ -128,7 +130,23 @@ class LocalPlacement:
             case DebianProgram() | InstalledProgram():
                 return (self.find(program.executable),)
 
+    def revision(self, program: Program) -> str:
+        """Our own code and what it stands on: a running service must not outlive an update."""
+        return _own_revision() if isinstance(program, OwnModule) else ""
+
     def expand(self, text: str) -> str:
         """A template that needs nothing but `place`; `{{ staged }}` is left standing."""
         jinja = Environment(undefined=StrictUndefined)  # noqa: S701 - no HTML is rendered
         return jinja.from_string(text).render(place=self, staged="{{ staged }}")
+
+
+@cache
+def _own_revision() -> str:
+    package = Path(__file__).parents[1]
+    found = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        found.update(path.read_bytes())
+    # The folders that tell name and version of everything that is installed beside us.
+    site = Path(str(metadata.distribution("jinja2").locate_file("")))
+    found.update(repr(sorted(entry.name for entry in site.glob("*.dist-info"))).encode())
+    return found.hexdigest()[:16]

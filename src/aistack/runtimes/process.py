@@ -71,8 +71,16 @@ class ProcessRuntime:
         return self.installer.told(programs)
 
     def health(self, rendered: RenderedService) -> str | None:
-        """Asks the service itself."""
-        return probe.ask(self._health_url(rendered.service))
+        """Asks the service itself, where it was told to listen."""
+        spec = read_spec(self._spec(rendered.name))
+        return probe.ask(spec.health if spec else self._health_url(rendered.service))
+
+    def awaited(self, name: str) -> str | None:
+        """Another process of the service may still be answering: one that a killed supervisor left behind."""
+        spec, record = read_spec(self._spec(name)), records.read(self._record(name))
+        if spec and record and record.restart_hash == spec.restart_hash and records.runs(record):
+            return None
+        return "it has not been started"
 
     def install(self, programs: Sequence[tuple[str, Program]], report: Report) -> None:
         """Bring what is missing: Debian packages, virtual environments. Raises ProgramError."""
@@ -88,15 +96,13 @@ class ProcessRuntime:
     def _observe(self, name: str, told: tuple[str, str] | None) -> Observed:
         record = records.read(self._record(name))
         alive = record is not None and records.runs(record)
-        if told is None:
-            if record is None or not alive:
-                return Observed("missing")
-            note = "it serves, but its supervisor is gone, so nothing would restart it"
-            return Observed("stopped", record.pid, record.since, note=note)
-        state = _STATES[told[0]]
+        state = _STATES[told[0]] if told else "missing"
+        note = told[1] if told else ""
         if record is None or not alive:
-            return Observed(state, note=told[1])
-        return Observed(state, record.pid, record.since, record.restart_hash, record.reload_hash, told[1])
+            return Observed(state, note=note)
+        if state in ("missing", "stopped"):
+            state, note = "stopped", "it serves, but its supervisor is gone, so nothing would restart it"
+        return Observed(state, record.pid, record.since, record.restart_hash, record.reload_hash, note)
 
     def pids(self) -> frozenset[int]:
         """Every process of this stack, for telling its ports from other people's."""
@@ -133,6 +139,10 @@ class ProcessRuntime:
         for name in changed:
             self.previous.forget(name)
 
+    def restart(self, services: Sequence[RenderedService], report: Report) -> None:
+        """As they are on disk: what stack.toml says by now is for `apply`."""
+        converge(self, services, [Change(one.name, "restart", "you asked for it") for one in services], report)
+
     def differences(self, wanted: Sequence[RenderedService]) -> Iterator[str]:
         """The files that `apply` would change; secrets stand in files of their own."""
         for rendered in wanted:
@@ -142,10 +152,11 @@ class ProcessRuntime:
     def begin(self, rendered: RenderedService, change: Change) -> None:
         """Carry out one step, without waiting for its effect."""
         supervisor, name = self.supervisor, rendered.name
+        if change.step == "restart":
+            self.stop(name)
         if change.step == "reload":
             self._reload(name)
-        elif change.step in ("start", "restart"):
-            supervisor.stop(name)
+        if change.step != "keep":
             supervisor.start(name)
 
     def revert(self, rendered: RenderedService, change: Change, *, begun: bool) -> str:
@@ -160,9 +171,9 @@ class ProcessRuntime:
     def stop(self, name: str) -> None:
         """Stop one service, whatever supervisord knows of it."""
         self.supervisor.stop(name)
-        record = records.read(self._record(name))
+        spec, record = read_spec(self._spec(name)), records.read(self._record(name))
         if record is not None:
-            records.end(record, signal.SIGTERM, 10)
+            records.end(record, spec.stop_seconds if spec else 10)
         files.remove(self._record(name))
 
     def forget(self, name: str) -> None:
@@ -194,16 +205,16 @@ class ProcessRuntime:
         return [name for _, name in sorted(found)]
 
     def _reload(self, name: str) -> None:
-        record = records.read(self._record(name))
-        if record is None or not records.runs(record):
+        spec, record = read_spec(self._spec(name)), records.read(self._record(name))
+        if spec is None or record is None or not records.tell(record, signal.SIGHUP):
             raise ServiceError(f"{name} ended while it was to be reloaded", "run `aistack up` again")
-        self.supervisor.signal(name, "HUP")
-        records.write(self._record(name), replace(record, reload_hash=read_spec(self._spec(name)).reload_hash))
+        records.write(self._record(name), replace(record, reload_hash=spec.reload_hash))
 
     def _keep(self, rendered: RenderedService) -> None:
-        spec = self._spec(rendered.name)
-        paths = [self.paths.generated / file.path for file in rendered.files]
-        self.previous.keep(rendered.name, [*paths, spec], read_spec(spec).health)
+        path = self._spec(rendered.name)
+        if spec := read_spec(path):
+            paths = [self.paths.generated / file.path for file in rendered.files]
+            self.previous.keep(rendered.name, [*paths, path], spec.health)
 
     def _health_url(self, service: Service) -> str:
         return self.url(service.name, service.health.port) + service.health.path
@@ -224,7 +235,6 @@ class ProcessRuntime:
             record=str(self._record(service.name)),
             restart_hash=rendered.restart_hash,
             reload_hash=rendered.reload_hash,
-            stop_signal=service.stop_signal,
             stop_seconds=service.stop_seconds,
             health=self._health_url(service),
         )
@@ -234,8 +244,10 @@ class ProcessRuntime:
         # nginx's workers, another user, must be able to pass through to their own folder, and see nothing else.
         for folder in (self.paths.data, self.paths.state, self.paths.state / service.name):
             files.make_directory(folder, 0o711)
-        for folder in (self.paths.generated, self.paths.logs, self.paths.run, Path(self.placement.models)):
+        for folder in (self.paths.generated, self.paths.logs, self.paths.run):
             files.make_directory(folder, 0o700)
+        if not self.models.exists():  # else its mode is the site's own affair
+            files.make_directory(self.models)
         for state in service.states:
             files.make_directory(Path(self.placement.state(service.name, state.name)), state.mode)
 

@@ -78,10 +78,9 @@ def members(record: Record) -> list[int]:
     return found
 
 
-def end(record: Record, stop: signal.Signals, grace_s: float) -> None:
-    """Stop the whole group of `record`: `stop` to its leader, and after `grace_s` SIGKILL to what is left."""
-    if runs(record):
-        _signal(record.pid, stop)
+def end(record: Record, grace_s: float) -> None:
+    """Stop the whole group of `record`: SIGTERM to its leader, and after `grace_s` SIGKILL to what is left."""
+    if tell(record, signal.SIGTERM):
         deadline = time.monotonic() + grace_s
         while members(record) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -89,6 +88,14 @@ def end(record: Record, stop: signal.Signals, grace_s: float) -> None:
         for pid in left:
             _signal(pid, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def tell(record: Record, number: signal.Signals) -> bool:
+    """Send a signal to the very process of `record`; returns whether it still runs."""
+    if not runs(record):
+        return False
+    _signal(record.pid, number)
+    return True
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

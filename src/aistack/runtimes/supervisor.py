@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supervisor.xmlrpc import Faults, SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
 from aistack.components.base import Service
 from aistack.config.paths import Paths
@@ -18,6 +18,9 @@ from aistack.errors import ServiceError
 from aistack.system import files, probe
 from aistack.system.run import start_daemon
 
+# It answers within milliseconds, or hangs; only what waits for a service to stop takes longer.
+_PATIENCE_S = 5.0
+_PATIENCE_WITH_STOPS_S = 90.0
 # sun_path of unix(7) holds 108 bytes, and supervisord binds under a longer, temporary name first.
 _LONGEST_SOCKET = 90
 
@@ -97,15 +100,10 @@ class Supervisor:
         """Stop `name` and wait for its end; no error when it does not run or is not known."""
         with (
             contextlib.suppress(OSError),
-            self._calls() as calls,
+            self._calls(_PATIENCE_WITH_STOPS_S) as calls,
             _unless(Faults.NOT_RUNNING, Faults.BAD_NAME),
         ):
             calls.stopProcess(name, True)
-
-    def signal(self, name: str, number: str) -> None:
-        """Send a signal such as HUP to `name`."""
-        with self._calls() as calls:
-            calls.signalProcess(name, number)
 
     def shut_down(self) -> None:
         """End supervisord and all that is left under it; waits until it is gone."""
@@ -124,7 +122,7 @@ class Supervisor:
             signal.pidfd_send_signal(process, signal.SIGKILL)
 
     def _take_over(self) -> None:
-        with self._calls() as calls:
+        with self._calls(_PATIENCE_WITH_STOPS_S) as calls:
             ((added, changed, removed),) = calls.reloadConfig()
             for name in (*changed, *removed):
                 with _unless(Faults.BAD_NAME):
@@ -134,12 +132,35 @@ class Supervisor:
                 calls.addProcessGroup(name)
 
     @contextlib.contextmanager
-    def _calls(self) -> Iterator[Any]:
-        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+    def _calls(self, patience_s: float = _PATIENCE_S) -> Iterator[Any]:
+        transport = _Transport(self.socket, patience_s)
         try:
             yield xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor
+        except TimeoutError:
+            # Not taken for absent: a second supervisord beside a sleeping one would fight it for the services.
+            raise ServiceError(
+                f"supervisord does not answer within {patience_s:.0f} s",
+                f"end it, the services go on: kill -9 $(cat {self.paths.run}/supervisord.pid); then `aistack up`",
+            ) from None
         finally:
             transport.close()
+
+
+class _Transport(SupervisorTransport):  # type: ignore[misc]
+    def __init__(self, socket: Path, patience_s: float) -> None:
+        super().__init__(None, None, f"unix://{socket}")
+        self._get_connection = lambda: _Connection(socket, patience_s)
+
+
+class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]
+    def __init__(self, socket: Path, patience_s: float) -> None:
+        super().__init__("localhost")
+        self.socketfile = str(socket)
+        self._patience_s = patience_s
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(self._patience_s)
 
 
 @contextlib.contextmanager
@@ -183,7 +204,7 @@ def _configuration(paths: Paths, socket: Path, services: Sequence[Service]) -> s
         parts.append(
             f"[program:{service.name}]\ncommand={python} -m aistack.runtimes.launch {_quoted(spec)}\n"
             "autostart=false\nautorestart=true\nstartsecs=1\nstartretries=100\nkillasgroup=true\n"
-            f"stopsignal={service.stop_signal}\nstopwaitsecs={service.stop_seconds:.0f}\n"
+            f"stopwaitsecs={service.stop_seconds:.0f}\n"
             f"redirect_stderr=true\nstdout_logfile={_quoted(log)}\nstdout_logfile_maxbytes=0\n"
         )
     return "; Written by aistack; the next `aistack up` replaces it.\n" + "\n".join(parts)

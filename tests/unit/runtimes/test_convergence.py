@@ -20,6 +20,7 @@ class Site:
     port: int = 0
     slow: dict[str, int] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
+    old: set[str] = field(default_factory=set)
     begun: list[str] = field(default_factory=list)
     healthy: list[str] = field(default_factory=list)
 
@@ -65,6 +66,9 @@ class SmallActor:
 
     def health(self, rendered: RenderedService) -> str | None:
         return probe.ask(f"http://127.0.0.1:{self.site.port}{rendered.service.health.path}")
+
+    def awaited(self, name: str) -> str | None:
+        return "the old one still answers" if name in self.site.old else None
 
     def begin(self, rendered: RenderedService, change: Change) -> None:
         self.asked.append(f"{change.step} {rendered.name}")
@@ -181,3 +185,15 @@ def test_a_first_start_that_fails_has_nothing_to_go_back_to(site: Site) -> None:
     with pytest.raises(ServiceError):
         converge(actor, services, steps(services), lambda _: None)
     assert actor.asked == ["start engine"]
+
+
+def test_the_health_of_what_ran_before_is_not_taken_for_that_of_what_was_begun(site: Site) -> None:
+    services = [wanted(site, "gateway", start_seconds=0.3)]
+    site.old = {"gateway"}
+    with pytest.raises(ServiceError, match="the old one still answers"):
+        converge(SmallActor(site), services, steps(services), lambda _: None)
+
+
+def test_what_is_not_among_the_wanted_is_not_waited_for(site: Site) -> None:
+    services = [wanted(site, "nginx", "gateway")]
+    converge(SmallActor(site), services, steps(services, "restart"), lambda _: None)

@@ -114,7 +114,7 @@ def test_a_number_that_is_anothers_by_now_has_no_members(family: Leader) -> None
 
 def test_the_end_of_a_service_is_the_end_of_its_whole_group(family: Leader) -> None:
     record = record_of(family.process.pid)
-    records.end(record, signal.SIGTERM, 0.2)
+    records.end(record, 0.2)
     assert gone(family.process.pid) is None
     assert gone(family.child) is None
     assert family.process.wait() == -signal.SIGTERM
@@ -124,18 +124,18 @@ def test_what_is_left_without_a_leader_is_ended_too(family: Leader) -> None:
     record = record_of(family.process.pid)
     os.kill(family.process.pid, signal.SIGKILL)
     family.process.wait()
-    records.end(record, signal.SIGTERM, 5)
+    records.end(record, 5)
     assert gone(family.child) is None
 
 
 def test_one_that_does_not_listen_is_killed_after_its_time(stubborn: Leader) -> None:
-    records.end(record_of(stubborn.process.pid), signal.SIGTERM, 0.3)
+    records.end(record_of(stubborn.process.pid), 0.3)
     assert stubborn.process.wait() == -signal.SIGKILL
 
 
 def test_a_stranger_with_the_number_of_an_old_record_is_left_alone(family: Leader) -> None:
     record = record_of(family.process.pid)
     for old in (replace(record, began=record.began - 1), replace(record, boot="another boot")):
-        records.end(old, signal.SIGKILL, 0)
+        records.end(old, 0)
     assert family.process.poll() is None
     assert records.began(family.child)

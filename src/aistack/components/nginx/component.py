@@ -54,7 +54,5 @@ def services(config: Config) -> tuple[Service, ...]:
             reload_on=("{{ place.certificate }}", "{{ place.certificate_key }}"),
             health=Health("/health", port="status"),
             after=("gateway",),
-            stop_signal="QUIT",
-            stop_seconds=10,
         ),
     )
