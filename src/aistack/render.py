@@ -39,8 +39,12 @@ class Placement(Protocol):
         """Where a ConfigFile is found."""
         ...
 
-    def secret(self, name: str) -> str:
-        """Where the file with a secret is found."""
+    def secret(self, service: str, name: str) -> str:
+        """Where `service` finds the file with a secret."""
+        ...
+
+    def handed(self, service: str, name: str) -> str:
+        """Where `service` finds a file of the site: `certificate` or `certificate_key`."""
         ...
 
     def executable(self, program: Program) -> tuple[str, ...]:
@@ -57,16 +61,6 @@ class Placement(Protocol):
         ...
 
     @property
-    def certificate(self) -> str:
-        """The server's certificate chain."""
-        ...
-
-    @property
-    def certificate_key(self) -> str:
-        """Its private key."""
-        ...
-
-    @property
     def public_bind(self) -> str:
         """The address that the proxy listens on, as nginx writes it."""
         ...
@@ -77,8 +71,18 @@ class Placement(Protocol):
         ...
 
     @property
-    def folders(self) -> Mapping[str, str]:
-        """Folders whose free space is worth watching, by name."""
+    def access_log(self) -> str:
+        """Where the proxy writes a line a request, as nginx names it."""
+        ...
+
+    @property
+    def resolver(self) -> str:
+        """The name server to ask for the addresses of services; empty where they never change."""
+        ...
+
+    @property
+    def proxy_source(self) -> str:
+        """The address that the proxy's connections come from; `*` where only it can connect."""
         ...
 
 
@@ -154,18 +158,18 @@ class _Renderer:
         secret = {k: v for k, v in service.environment.items() if isinstance(v, SecretValue)}
         prepare = tuple(self.text(part) for part in service.prepare)
         files = tuple(self.file(file) for file in service.config_files)
-        secrets = {name: self._digest(self._place.secret(name)) for name in service.secret_names}
+        secrets = {name: self._digest(self._place.secret(service.name, name)) for name in service.secret_names}
         forms = {name: (value.name, value.form) for name, value in secret.items()}
         fixed = {file.path: file.content for file in files if not file.reloadable}
         loaded = {file.path: file.content for file in files if file.reloadable}
-        watched = {path: self._digest(path) for path in map(self.text, service.reload_on)}
+        handed = {name: self._digest(self._place.handed(service.name, name)) for name in service.handed}
         # A socket that is moved by a reload may fail to open without anybody being told.
         sockets = [(port.address, port.number) for port in service.ports]
         build = self._place.revision(service.program)
         return RenderedService(
             service, argv, plain, secret, prepare, files,
             restart_hash=_hash(argv, plain, forms, prepare, fixed, secrets, sockets, build),
-            reload_hash=_hash(loaded, watched),
+            reload_hash=_hash(loaded, handed),
         )  # fmt: skip
 
 

@@ -19,9 +19,7 @@ from aistack.gateway import settings as gateway_settings
 from aistack.hardware.facts import gather
 from aistack.operations.stack import Stack
 from aistack.plan import make_plan
-from aistack.runtimes.local import LocalPlacement
-from aistack.runtimes.process import ProcessRuntime
-from aistack.runtimes.programs import Installer
+from aistack.runtimes import process
 from aistack.system import files
 from aistack.system.run import run
 
@@ -47,9 +45,8 @@ def stack_of(folder: Path, values: Mapping[str, object]) -> Stack:
     ports = {"proxy.https_port": https, "proxy.http_port": http, "proxy.status_port": status}
     plan = make_plan(parse(sample({**ports, **values})), gather(run))
     paths = Paths(folder / "config", folder / "data")
-    placement = LocalPlacement(paths, plan.config, plan.services)
     certificates.ensure(paths.tls, plan.public.names, plan.public.addresses, datetime.now(UTC))
-    return Stack(paths, plan, ProcessRuntime(paths, placement, Installer(placement.programs, lambda _: False)))
+    return Stack(paths, plan, process.make(paths, plan, lambda _: False))
 
 
 SITES: list[dict[str, object]] = [

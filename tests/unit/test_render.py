@@ -123,11 +123,11 @@ def changed(ending: str) -> Callable[[str], str]:
     return lambda path: "new" if path.endswith(ending) else "same"
 
 
-def test_a_new_certificate_only_reloads_nginx(before: Services) -> None:
-    for name in ("server.pem", "server.key"):
-        after = rendered(Config(), changed(name))
-        assert differing(before, after, "restart_hash") == set()
-        assert differing(before, after, "reload_hash") == {"nginx"}
+@pytest.mark.parametrize(("name", "readers"), [("server.pem", {"nginx", "exporter"}), ("server.key", {"nginx"})])
+def test_a_new_certificate_only_reloads_those_who_read_it(before: Services, name: str, readers: set[str]) -> None:
+    after = rendered(Config(), changed(name))
+    assert differing(before, after, "restart_hash") == set()
+    assert differing(before, after, "reload_hash") == readers
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_the_form_in_which_a_secret_is_given_is_in_the_restart_hash() -> None:
 def test_what_it_reads_again_on_a_signal_is_in_the_reload_hash() -> None:
     for wishes in (
         {"config_files": (ConfigFile("own/a.conf", "x", reloadable=True),)},
-        {"reload_on": ("/etc/own",)},
+        {"handed": ("certificate",)},
     ):
         assert own().reload_hash != own(**wishes).reload_hash
         assert own().restart_hash == own(**wishes).restart_hash

@@ -53,6 +53,24 @@ class InstalledProgram:
     hint: str
 
 
+@dataclass(frozen=True)
+class Image:
+    """The container image that brings a program, pinned by `tag`.
+
+    `command` is what starts it there; `skip` of the service's arguments stand in it already. `probe` is what in
+    the image can ask a health path; "" when nothing can.
+    """
+
+    name: str
+    tag: str
+    command: tuple[str, ...]
+    probe: Literal["curl", "wget", "bash", "python", "ollama", ""]
+    skip: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.tag}"
+
+
 Program = DebianProgram | PythonProgram | OwnModule | InstalledProgram
 
 
@@ -68,10 +86,11 @@ class Port:
 
 @dataclass(frozen=True)
 class StateDir:
-    """A folder that a service keeps data in."""
+    """A folder that a service keeps data in; `usual` is the one below /var/lib where people look for it."""
 
     name: str
     mode: int = 0o700
+    usual: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,9 +154,11 @@ class Check:
 class Service:
     """One program of the stack, and all that the rest of aistack needs to know of it.
 
-    `after`: services that must be healthy before this one is started. `reload_on`: files that are not
-    rendered, whose change makes the service reload. `prepare`: a module of aistack with its arguments,
-    run to its end before each start.
+    `after`: services that must be healthy before this one is started; `talks_to`: all that it connects to;
+    `outbound`: whether it connects to anything outside of the stack. `handed`: files of the site (`certificate`,
+    `certificate_key`) that it reads, and reads anew when it is reloaded. `prepare`: a module of aistack with its
+    arguments, run to its end before each start. `image`: what a container of it is made from; None: our own.
+    `memory_mib`, `tasks`: what it may take at most; 0: all there is.
     """
 
     name: str
@@ -153,7 +174,14 @@ class Service:
     after: tuple[str, ...] = ()
     scrape: Scrape | None = None
     backups: tuple[BackupSource, ...] = ()
-    reload_on: tuple[str, ...] = ()
+    talks_to: tuple[str, ...] = ()
+    outbound: bool = False
+    handed: tuple[Literal["certificate", "certificate_key"], ...] = ()
+    reads_models: bool = False
+    uses_gpu: bool = False
+    image: Image | None = None
+    memory_mib: int = 0
+    tasks: int = 512
     check: Check | None = None
     prepare: tuple[str, ...] = ()
     stop_seconds: float = 10.0

@@ -21,6 +21,8 @@ def main() -> int:
     # There is nothing to put away, and a probe under way must not be waited for.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
+    # Told when the certificate was replaced; each scrape reads it anew anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         settings = load(arguments.settings)
         server = Server(settings.host, settings.port, Gathering(settings, COLLECTORS))

@@ -14,10 +14,9 @@ from aistack.hardware import facts
 from aistack.models.store import ModelStore
 from aistack.plan import Plan, make_plan
 from aistack.render import RenderedService, render
+from aistack.runtimes import RUNTIMES
 from aistack.runtimes.base import Change, Observed, Runtime, changes
-from aistack.runtimes.local import LocalPlacement
-from aistack.runtimes.process import ProcessRuntime
-from aistack.runtimes.programs import Installer
+from aistack.runtimes.local import site_files
 from aistack.system.run import run
 
 
@@ -52,12 +51,12 @@ class Stack:
     @property
     def certificate(self) -> Path:
         """The proxy's certificate chain: the site's own, or ours."""
-        return Path(self.config.proxy.certificate or self.paths.tls / "server.pem")
+        return site_files(self.paths, self.config)["certificate"]
 
     @property
     def certificate_key(self) -> Path:
         """Its private key."""
-        return Path(self.config.proxy.certificate_key or self.paths.tls / "server.key")
+        return site_files(self.paths, self.config)["certificate_key"]
 
     @property
     def gateway_database(self) -> Path:
@@ -82,5 +81,4 @@ def open_stack(paths: Paths | None = None, confirm: Callable[[str], bool] = refu
     """Read stack.toml and the machine. Raises ConfigError."""
     paths = paths or find_paths(os.environ, os.geteuid())
     plan = make_plan(load(paths.stack_toml), facts.gather(run))
-    placement = LocalPlacement(paths, plan.config, plan.services)
-    return Stack(paths, plan, ProcessRuntime(paths, placement, Installer(placement.programs, confirm)))
+    return Stack(paths, plan, RUNTIMES[plan.config.runtime](paths, plan, confirm))

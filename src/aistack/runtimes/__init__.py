@@ -1,1 +1,16 @@
 """Runtimes: each translates Services into its own terms (processes, units, containers)."""
+
+from collections.abc import Callable, Mapping
+
+from aistack.config.paths import Paths
+from aistack.plan import Plan
+from aistack.runtimes import process
+from aistack.runtimes.base import Runtime
+
+Confirm = Callable[[str], bool]
+
+RUNTIMES: Mapping[str, Callable[[Paths, Plan, Confirm], Runtime]] = {
+    "process": process.make,
+}
+"""`runtime` of stack.toml -> what makes it, from the stack's paths, its plan, and whom to ask before packages
+are installed."""

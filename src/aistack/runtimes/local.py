@@ -61,9 +61,13 @@ class LocalPlacement:
         """Below the data folder's `generated`."""
         return str(self.paths.generated / path)
 
-    def secret(self, name: str) -> str:
+    def secret(self, service: str, name: str) -> str:  # noqa: ARG002 - all run as one user
         """Below the configuration folder's `secrets`."""
         return str(self.paths.secrets / name)
+
+    def handed(self, service: str, name: str) -> str:  # noqa: ARG002 - all run as one user
+        """The site's own file, or ours."""
+        return str(site_files(self.paths, self.config)[name])
 
     @property
     def models(self) -> str:
@@ -74,16 +78,6 @@ class LocalPlacement:
     def programs(self) -> Path:
         """Where the virtual environments lie."""
         return Path(self.config.paths.programs or self.paths.programs)
-
-    @property
-    def certificate(self) -> str:
-        """The site's own, or ours."""
-        return self.config.proxy.certificate or str(self.paths.tls / "server.pem")
-
-    @property
-    def certificate_key(self) -> str:
-        """The key that belongs to it."""
-        return self.config.proxy.certificate_key or str(self.paths.tls / "server.key")
 
     @property
     def public_bind(self) -> str:
@@ -97,9 +91,19 @@ class LocalPlacement:
         return "www-data" if os.geteuid() == 0 else ""
 
     @property
-    def folders(self) -> Mapping[str, str]:
-        """What fills up: data and models."""
-        return {"data": str(self.paths.data), "models": self.models}
+    def access_log(self) -> str:
+        """The service's log."""
+        return "/dev/stdout"
+
+    @property
+    def resolver(self) -> str:
+        """None: loopback stays where it is."""
+        return ""
+
+    @property
+    def proxy_source(self) -> str:
+        """Loopback."""
+        return "127.0.0.1"
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
@@ -138,6 +142,14 @@ class LocalPlacement:
         """A template that needs nothing but `place`; `{{ staged }}` is left standing."""
         jinja = Environment(undefined=StrictUndefined)  # noqa: S701 - no HTML is rendered
         return jinja.from_string(text).render(place=self, staged="{{ staged }}")
+
+
+def site_files(paths: Paths, config: Config) -> Mapping[str, Path]:
+    """The files of the site that services are handed: its own, or ours."""
+    return {
+        "certificate": Path(config.proxy.certificate or paths.tls / "server.pem"),
+        "certificate_key": Path(config.proxy.certificate_key or paths.tls / "server.key"),
+    }
 
 
 @cache

@@ -2,13 +2,14 @@
 
 import json
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from aistack.components.base import Port, Program, Service
 from aistack.config.paths import Paths
 from aistack.errors import ServiceError
+from aistack.plan import Plan
 from aistack.render import RenderedService
 from aistack.runtimes import journal, records
 from aistack.runtimes.base import Change, Observed, Progress, Report, State
@@ -228,7 +229,10 @@ class ProcessRuntime:
             service=service.name,
             argv=list(rendered.argv),
             environment={**place.environment, **rendered.environment},
-            secrets={key: (place.secret(value.name), value.form) for key, value in rendered.secret_environment.items()},
+            secrets={
+                key: (place.secret(service.name, value.name), value.form)
+                for key, value in rendered.secret_environment.items()
+            },
             prepare=[*place.module_command, *rendered.prepare] if rendered.prepare else [],
             directory=str(self.paths.state / service.name),
             log=str(self.paths.logs / f"{service.name}.log"),
@@ -256,3 +260,9 @@ class ProcessRuntime:
 
     def _spec(self, name: str) -> Path:
         return self.paths.generated / "services" / f"{name}.json"
+
+
+def make(paths: Paths, plan: Plan, confirm: Callable[[str], bool]) -> ProcessRuntime:
+    """The process runtime of a stack."""
+    placement = LocalPlacement(paths, plan.config, plan.services)
+    return ProcessRuntime(paths, placement, Installer(placement.programs, confirm))

@@ -3,6 +3,7 @@
 from aistack.components.base import (
     BackupSource,
     Health,
+    Image,
     Port,
     PythonProgram,
     SecretValue,
@@ -58,9 +59,18 @@ def services(config: Config) -> tuple[Service, ...]:
             arguments=("serve", "--host", "{{ place.bind('chat') }}", "--port", "{{ config.chat.port }}"),
             environment=_environment(),
             ports=(Port("http", config.chat.port),),
-            states=(StateDir("data"),),
+            states=(StateDir("data", usual="open-webui"),),
             health=Health("/health", start_seconds=180),
             after=("chromadb", "gateway"),
+            talks_to=("chromadb", "gateway"),
+            image=Image(
+                "ghcr.io/open-webui/open-webui",
+                f"v{VERSION}",
+                ("python", "-m", "uvicorn", "open_webui.main:app", "--forwarded-allow-ips", "*"),
+                "curl",
+                skip=1,
+            ),
+            memory_mib=4096,
             backups=(
                 BackupSource("sqlite", "data", "webui.db"),
                 BackupSource("directory", "data", "uploads"),
@@ -83,8 +93,8 @@ def _environment() -> dict[str, str | SecretValue]:
         "WEBUI_NAME": "{{ config.site.name }}",
         "WEBUI_URL": "{{ public.origin }}",
         "CORS_ALLOW_ORIGIN": "{{ public.origins | join(';') }}",
-        # Only nginx connects, over loopback, and it overwrites the forwarded headers.
-        "FORWARDED_ALLOW_IPS": "127.0.0.1",
+        # Only nginx connects, and it overwrites the forwarded headers.
+        "FORWARDED_ALLOW_IPS": "{{ place.proxy_source }}",
         "WEBUI_SESSION_COOKIE_SECURE": "true",
         "WEBUI_AUTH_COOKIE_SECURE": "true",
         "WEBUI_SECRET_KEY": SecretValue("chat-session-key"),

@@ -1,6 +1,6 @@
 """ChromaDB, the vector store: the Rust server of `chroma run`, on loopback only, as it has no authentication."""
 
-from aistack.components.base import BackupSource, Health, Port, PythonProgram, Service, StateDir
+from aistack.components.base import BackupSource, Health, Image, Port, PythonProgram, Service, StateDir
 from aistack.config.schema import Config
 
 VERSION = "1.5.9"
@@ -21,7 +21,9 @@ def services(config: Config) -> tuple[Service, ...]:
             ),
             environment={"ANONYMIZED_TELEMETRY": "False"},
             ports=(Port("http", config.vectors.port),),
-            states=(StateDir("data"),),
+            states=(StateDir("data", usual="chromadb"),),
+            image=Image("chromadb/chroma", VERSION, ("chroma",), "bash"),
+            memory_mib=8192,
             health=Health("/api/v2/heartbeat"),
             backups=(BackupSource("directory", "data"),),
         ),

@@ -3,6 +3,7 @@
 from aistack.components.base import (
     ConfigFile,
     Health,
+    Image,
     InstalledProgram,
     OwnModule,
     Port,
@@ -12,6 +13,8 @@ from aistack.components.base import (
     template,
 )
 from aistack.config.schema import Config
+
+OLLAMA = "0.34.0"
 
 
 def services(config: Config) -> tuple[Service, ...]:
@@ -30,6 +33,8 @@ def _llamacpp(config: Config) -> Service:
         config_files=(ConfigFile("engine/settings.json", template("engine", "settings.json.j2")),),
         health=Health("/health"),
         scrape=Scrape(),
+        reads_models=True,
+        tasks=2048,
         stop_seconds=20,
     )
 
@@ -42,7 +47,11 @@ def _ollama(config: Config) -> Service:
         program=InstalledProgram("ollama", 'install Ollama, or set engine.kind = "llamacpp" in stack.toml'),
         arguments=("serve",),
         ports=(Port("http", engine.port),),
-        states=(StateDir("models"),),
+        states=(StateDir("models", usual="ollama"),),
+        outbound=True,
+        uses_gpu=True,
+        image=Image("ollama/ollama", OLLAMA, ("ollama",), "ollama"),
+        tasks=2048,
         environment={
             "HOME": "{{ place.state('engine', 'models') }}",
             "OLLAMA_HOST": "{{ place.bind('engine') }}:{{ config.engine.port }}",

@@ -30,6 +30,8 @@ def services(config: Config) -> tuple[Service, ...]:
             config_files=(ConfigFile("gateway/settings.json", template("gateway", "settings.json.j2")),),
             health=Health("/health/live"),
             after=("engine",),
+            talks_to=("engine", "chat"),
+            memory_mib=1024,
             scrape=Scrape(),
             backups=(BackupSource("sqlite", "data", "gateway.db"),),
             stop_seconds=20,

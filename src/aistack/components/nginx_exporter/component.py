@@ -1,6 +1,6 @@
 """The nginx exporter: turns nginx's status page into numbers for Prometheus."""
 
-from aistack.components.base import DebianProgram, Health, Port, Scrape, Service
+from aistack.components.base import DebianProgram, Health, Image, Port, Scrape, Service
 from aistack.config.schema import Config
 
 
@@ -18,6 +18,9 @@ def services(config: Config) -> tuple[Service, ...]:
             ports=(Port("http", config.monitoring.nginx_exporter_port),),
             health=Health("/metrics"),
             after=("nginx",),
+            talks_to=("nginx",),
+            image=Image("nginx/nginx-prometheus-exporter", "1.5.3", ("/usr/bin/nginx-prometheus-exporter",), ""),
+            memory_mib=256,
             scrape=Scrape(),
         ),
     )

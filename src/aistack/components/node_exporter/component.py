@@ -1,6 +1,6 @@
 """The node exporter: numbers about the machine."""
 
-from aistack.components.base import DebianProgram, Health, Port, Scrape, Service
+from aistack.components.base import DebianProgram, Health, Image, Port, Scrape, Service
 from aistack.config.schema import Config
 
 
@@ -16,6 +16,8 @@ def services(config: Config) -> tuple[Service, ...]:
             ),
             ports=(Port("http", config.monitoring.node_exporter_port),),
             health=Health("/"),
+            image=Image("prom/node-exporter", "v1.9.1", ("/bin/node_exporter",), "wget"),
+            memory_mib=256,
             scrape=Scrape(),
         ),
     )

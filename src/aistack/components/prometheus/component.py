@@ -5,6 +5,7 @@ from aistack.components.base import (
     ConfigFile,
     DebianProgram,
     Health,
+    Image,
     Port,
     Scrape,
     Service,
@@ -40,5 +41,8 @@ def services(config: Config) -> tuple[Service, ...]:
             check=Check("prometheus/prometheus.yml", "promtool", ("check", "config", "{{ staged }}")),
             health=Health("/prometheus/-/ready", start_seconds=60),
             scrape=Scrape("/prometheus/metrics"),
+            talks_to=("engine", "exporter", "gateway", "nginx-exporter", "node-exporter"),
+            image=Image("prom/prometheus", "v3.13.0", ("prometheus",), "wget"),
+            memory_mib=4096,
         ),
     )
