@@ -1,0 +1,37 @@
+"""For tests that need a machine of their own: a Docker engine, and a Debian machine with systemd, for the session."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from engine import Engine, NoEngine
+from engine import engine as private_engine
+from images import base_image, local_package_folders, systemd_image
+from machine import Machine, booted
+
+REPOSITORY = Path(__file__).parents[2]
+# Images, made once and kept: some gigabytes when those of the whole stack are among them.
+_FOLDER = Path(os.environ.get("AISTACK_TEST_IMAGES") or REPOSITORY / ".cache" / "engine")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A Docker engine that has the image `debian:12-slim`; the tests are skipped where there can be none."""
+    try:
+        with private_engine(_FOLDER) as made:
+            base_image(made)
+            yield made
+    except NoEngine as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="session")
+def machine(engine: Engine) -> Iterator[Machine]:
+    """A machine for the tests that leave it as it was; those that do not boot one of their own."""
+    with booted(engine, systemd_image(engine), "aistack-test", folders=local_package_folders()) as made:
+        yield made
