@@ -157,7 +157,8 @@ class Service:
     `after`: services that must be healthy before this one is started; `talks_to`: all that it connects to;
     `outbound`: whether it connects to anything outside of the stack. `handed`: files of the site (`certificate`,
     `certificate_key`) that it reads, and reads anew when it is reloaded. `prepare`: a module of aistack with its
-    arguments, run to its end before each start. `image`: what a container of it is made from; None: our own.
+    arguments, run to its end before each start. `sees_machine`: it looks at the whole machine, processes and disks.
+    `image`: what a container of it is made from; None: our own.
     `memory_mib`, `tasks`: what it may take at most; 0: all there is.
     """
 
@@ -178,6 +179,7 @@ class Service:
     outbound: bool = False
     handed: tuple[Literal["certificate", "certificate_key"], ...] = ()
     reads_models: bool = False
+    sees_machine: bool = False
     uses_gpu: bool = False
     image: Image | None = None
     memory_mib: int = 0

@@ -186,14 +186,20 @@ class Locations(Table):
         description="Folder for the virtual environments of Open WebUI and Chroma (2 GB); stacks may share one.",
     )
     models: AbsolutePath = Field("", description="Folder for the models of the built-in engine.")
+    usual_places: bool = Field(
+        True,
+        description="Under systemd: data lie where people look for them (/var/lib/open-webui, /var/lib/chromadb,\n"
+        "/var/lib/ollama). false: all below /var/lib/ai-stack, beside what others have there.",
+    )
 
 
 class Config(Table):
     """The whole of stack.toml."""
 
-    runtime: Literal["process"] = Field(
+    runtime: Literal["process", "systemd"] = Field(
         "process",
-        description='What keeps the services running. "process": plain processes under supervisord.',
+        description='What keeps the services running. "process": plain processes under supervisord, as any user.\n'
+        '"systemd": hardened units with a user each; needs root.',
     )
     site: Site = Site()
     proxy: Proxy = Proxy()

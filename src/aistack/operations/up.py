@@ -26,6 +26,7 @@ def up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
 
     May be killed at any moment: the next call goes on from what it finds. Raises UserError.
     """
+    stack.runtime.admit()
     with changing(stack.paths.run):
         # Before anything is installed or written: a port that is another's is the site's to settle.
         _refuse_taken_ports(stack, stack.changes())

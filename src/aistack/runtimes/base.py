@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from aistack.components.base import Port, Program, Service
-from aistack.render import Placement, RenderedService
+from aistack.render import Placement, RenderedFile, RenderedService
 
 State = Literal["running", "starting", "stopped", "failed", "missing"]
 Step = Literal["start", "restart", "reload", "stop", "keep"]
@@ -105,6 +105,14 @@ class Runtime(Protocol):
 
     def pids(self) -> frozenset[int]:
         """Every process of this stack, for telling its ports and memory from other people's."""
+        ...
+
+    def admit(self) -> None:
+        """Raise UserError when this machine cannot carry the runtime, or something in its way is somebody else's."""
+        ...
+
+    def tree(self, wanted: Sequence[RenderedService]) -> tuple[RenderedFile, ...]:
+        """Every file that `apply` writes, by its absolute path; holds no secrets."""
         ...
 
     def missing(self, programs: Sequence[tuple[str, Program]]) -> tuple[str, ...]:

@@ -1,13 +1,11 @@
 """Where things are when the stack runs on this very machine: loopback addresses and plain paths."""
 
-import hashlib
 import os
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib import metadata
+from functools import cached_property
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
@@ -22,6 +20,7 @@ from aistack.components.base import (
 )
 from aistack.config.paths import Paths
 from aistack.config.schema import Config
+from aistack.runtimes import own
 from aistack.runtimes.programs import environment_folder
 
 # Programs of Debian lie here too, and an ordinary user's PATH often lacks it.
@@ -136,7 +135,7 @@ class LocalPlacement:
 
     def revision(self, program: Program) -> str:
         """Our own code and what it stands on: a running service must not outlive an update."""
-        return _own_revision() if isinstance(program, OwnModule) else ""
+        return own.revision() if isinstance(program, OwnModule) else ""
 
     def expand(self, text: str) -> str:
         """A template that needs nothing but `place`; `{{ staged }}` is left standing."""
@@ -150,15 +149,3 @@ def site_files(paths: Paths, config: Config) -> Mapping[str, Path]:
         "certificate": Path(config.proxy.certificate or paths.tls / "server.pem"),
         "certificate_key": Path(config.proxy.certificate_key or paths.tls / "server.key"),
     }
-
-
-@cache
-def _own_revision() -> str:
-    package = Path(__file__).parents[1]
-    found = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        found.update(path.read_bytes())
-    # The folders that tell name and version of everything that is installed beside us.
-    site = Path(str(metadata.distribution("jinja2").locate_file("")))
-    found.update(repr(sorted(entry.name for entry in site.glob("*.dist-info"))).encode())
-    return found.hexdigest()[:16]

@@ -10,7 +10,7 @@ from aistack.components.base import Port, Program, Service
 from aistack.config.paths import Paths
 from aistack.errors import ServiceError
 from aistack.plan import Plan
-from aistack.render import RenderedService
+from aistack.render import RenderedFile, RenderedService
 from aistack.runtimes import journal, records
 from aistack.runtimes.base import Change, Observed, Progress, Report, State
 from aistack.runtimes.convergence import converge
@@ -66,6 +66,17 @@ class ProcessRuntime:
     def ports(self, service: Service) -> tuple[Port, ...]:
         """All its ports: everything listens on this machine."""
         return service.ports
+
+    def admit(self) -> None:
+        """Any machine and any user will do."""
+
+    def tree(self, wanted: Sequence[RenderedService]) -> tuple[RenderedFile, ...]:
+        """The configurations, what to run, and supervisord's own."""
+        services = [rendered.service for rendered in wanted]
+        return (
+            RenderedFile(str(self.supervisor.configuration), self.supervisor.text(services), 0o600, reloadable=False),
+            *(file for rendered in wanted for file in self._files(rendered)),
+        )
 
     def missing(self, programs: Sequence[tuple[str, Program]]) -> tuple[str, ...]:
         """What `install` would bring."""
@@ -145,7 +156,7 @@ class ProcessRuntime:
         converge(self, services, [Change(one.name, "restart", "you asked for it") for one in services], report)
 
     def differences(self, wanted: Sequence[RenderedService]) -> Iterator[str]:
-        """The files that `apply` would change; secrets stand in files of their own."""
+        """The configurations that `apply` would change."""
         for rendered in wanted:
             for file in rendered.files:
                 yield from files.difference(self.paths.generated / file.path, file.content, file.path)
@@ -212,20 +223,27 @@ class ProcessRuntime:
         records.write(self._record(name), replace(record, reload_hash=spec.reload_hash))
 
     def _keep(self, rendered: RenderedService) -> None:
-        path = self._spec(rendered.name)
-        if spec := read_spec(path):
-            paths = [self.paths.generated / file.path for file in rendered.files]
-            self.previous.keep(rendered.name, [*paths, path], spec.health)
+        if spec := read_spec(self._spec(rendered.name)):
+            self.previous.keep(rendered.name, [Path(file.path) for file in self._files(rendered)], spec.health)
 
     def _health_url(self, service: Service) -> str:
         return self.url(service.name, service.health.port) + service.health.path
 
     def _write(self, rendered: RenderedService) -> None:
         self._make_folders(rendered.service)
-        for file in rendered.files:
-            files.write(self.paths.generated / file.path, file.content, file.mode)
+        for file in self._files(rendered):
+            files.write(Path(file.path), file.content, file.mode)
+
+    def _files(self, rendered: RenderedService) -> tuple[RenderedFile, ...]:
+        spec = json.dumps(asdict(self._new_spec(rendered)), indent=2) + "\n"
+        return (
+            *(replace(file, path=str(self.paths.generated / file.path)) for file in rendered.files),
+            RenderedFile(str(self._spec(rendered.name)), spec, 0o600, reloadable=False),
+        )
+
+    def _new_spec(self, rendered: RenderedService) -> Spec:
         service, place = rendered.service, self.placement
-        spec = Spec(
+        return Spec(
             service=service.name,
             argv=list(rendered.argv),
             environment={**place.environment, **rendered.environment},
@@ -242,7 +260,6 @@ class ProcessRuntime:
             stop_seconds=service.stop_seconds,
             health=self._health_url(service),
         )
-        files.write(self._spec(service.name), json.dumps(asdict(spec), indent=2) + "\n", 0o600)
 
     def _make_folders(self, service: Service) -> None:
         # nginx's workers, another user, must be able to pass through to their own folder, and see nothing else.

@@ -32,6 +32,7 @@ class Installer:
 
     programs: Path
     confirm: Callable[[str], bool]
+    python: str = sys.executable
 
     def missing(self, wanted: Sequence[tuple[str, Program]]) -> tuple[tuple[str, Program], ...]:
         """Those of `wanted` (service, program) that are not there yet."""
@@ -53,7 +54,7 @@ class Installer:
             self.install_packages(packages, report)
         for name, program in missing:
             if isinstance(program, PythonProgram):
-                self._make_environment(name, program, report)
+                self._install_program(name, program, report)
 
     def install_packages(self, packages: Sequence[str], report: Report) -> None:
         """Install Debian packages, and leave none of the services running that they would start."""
@@ -70,8 +71,18 @@ class Installer:
             case _:
                 return True
 
-    def _make_environment(self, name: str, program: PythonProgram, report: Report) -> None:
+    def install_own(self, folder: Path, requirements: Sequence[str], report: Report) -> None:
+        """Our own code in an environment that services may read. Raises ProgramError."""
+        self._make_environment(folder, "aistack", requirements, report)
+
+    def _install_program(self, name: str, program: PythonProgram, report: Report) -> None:
         folder = environment_folder(self.programs, program)
+        # A requirement that no Python fulfils is not installed, whoever asks for it.
+        overrides = self.programs / f".{folder.name}.overrides"
+        files.write(overrides, "".join(f"{name} ; python_version < '0'\n" for name in program.without))
+        self._make_environment(folder, name, [*program.requirements, "--overrides", str(overrides)], report)
+
+    def _make_environment(self, folder: Path, name: str, requirements: Sequence[str], report: Report) -> None:
         files.make_directory(self.programs)
         with _lock(self.programs / f".{folder.name}.lock"):
             if (folder / "complete").exists():
@@ -79,30 +90,20 @@ class Installer:
             _need_room(self.programs)
             # Without `complete` it is what a killed `up` left; uv's cache makes starting over cheap.
             files.remove(folder)
-            report(Progress(name, "installing", f"virtual environment for {program.requirements[0]}"))
+            report(Progress(name, "installing", f"virtual environment for {requirements[0]}"))
             uv = str(Path(sys.executable).with_name("uv"))
-            made = run([uv, "venv", "--quiet", "--no-config", "--python", sys.executable, str(folder)])
+            made = run([uv, "venv", "--quiet", "--no-config", "--python", self.python, str(folder)])
             check(made, f"making a virtual environment for {name}")
-            self._fill_environment(uv, folder, name, program, report)
-            files.write(folder / "complete", "\n".join(program.requirements) + "\n")
-
-    def _fill_environment(self, uv: str, folder: Path, name: str, program: PythonProgram, report: Report) -> None:
-        # A requirement that no Python fulfils is not installed, whoever asks for it.
-        overrides = folder / "overrides.txt"
-        files.write(overrides, "".join(f"{name} ; python_version < '0'\n" for name in program.without))
-        argv = [uv, "pip", "install", "--no-config", "--no-progress", "--compile-bytecode", "--link-mode=hardlink",
-                "--python", str(folder / "bin/python"), *package_sources(), "--overrides", str(overrides),
-                *program.requirements]  # fmt: skip
-        done = run(
-            argv,
-            env={"PYTHONDONTWRITEBYTECODE": ""},
-            on_line=lambda line: report(Progress(name, "installing", line)),
-        )
-        check(
-            done,
-            f"installing {program.requirements[0]}",
-            "check the network, or pip's settings (`pip config list`)",
-        )
+            argv = [uv, "pip", "install", "--no-config", "--no-progress", "--compile-bytecode", "--link-mode=hardlink",
+                    "--python", str(folder / "bin/python"), *package_sources(), *requirements]  # fmt: skip
+            done = run(
+                argv,
+                env={"PYTHONDONTWRITEBYTECODE": ""},
+                on_line=lambda line: report(Progress(name, "installing", line)),
+            )
+            hint = "check the network, or pip's settings (`pip config list`)"
+            check(done, f"installing {requirements[0]}", hint)
+            files.write(folder / "complete", "\n".join(requirements) + "\n")
 
 
 def fetch_package(requirement: str, folder: Path) -> None:

@@ -43,10 +43,14 @@ class Supervisor:
 
     def configure(self, services: Sequence[Service]) -> None:
         """Write the configuration, and let a running supervisord take it over."""
-        files.write(self.configuration, _configuration(self.paths, self.socket, services), 0o600)
+        files.write(self.configuration, self.text(services), 0o600)
         # Also when nothing changed: whoever wrote it may have been killed before supervisord was told.
         if self.running():
             self._take_over()
+
+    def text(self, services: Sequence[Service]) -> str:
+        """What `configure` writes."""
+        return _configuration(self.paths, self.socket, services)
 
     def running(self) -> bool:
         """Whether it answers."""

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aistack.errors import ProgramError
@@ -56,6 +56,21 @@ def _run_by_line(argv: Sequence[str], env: Mapping[str, str], on_line: Callable[
             lines.append(line)
             on_line(line.rstrip())
     return Finished(process.returncode, "".join(lines), "")
+
+
+def lines(argv: Sequence[str]) -> Iterator[str]:
+    """What `argv` writes, a line at a time, until it ends or the caller stops reading. Raises ProgramError."""
+    try:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    except FileNotFoundError as error:
+        raise ProgramError(f"{argv[0]} is not installed", f"install it, or check PATH: {argv[0]}") from error
+    with process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                yield line.rstrip("\n")
+        finally:
+            process.terminate()
 
 
 def check(done: Finished, what: str, hint: str = "") -> Finished:

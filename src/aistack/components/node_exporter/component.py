@@ -17,6 +17,7 @@ def services(config: Config) -> tuple[Service, ...]:
             ports=(Port("http", config.monitoring.node_exporter_port),),
             health=Health("/"),
             image=Image("prom/node-exporter", "v1.9.1", ("/bin/node_exporter",), "wget"),
+            sees_machine=True,
             memory_mib=256,
             scrape=Scrape(),
         ),
