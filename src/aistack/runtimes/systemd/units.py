@@ -72,7 +72,7 @@ def target(services: Sequence[RenderedService]) -> str:
 
 def users(services: Sequence[RenderedService]) -> str:
     """sysusers.d(5): one for each service."""
-    lines = (f'u {user_name(rendered.name)} - "aistack: {rendered.service.title}"\n' for rendered in services)
+    lines = (f'u {user_name(rendered.name)} - "aistack {rendered.name}"\n' for rendered in services)
     return HEAD + "".join(lines)
 
 
