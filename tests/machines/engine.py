@@ -101,13 +101,18 @@ def _need_root_and_programs() -> None:
 
 
 def _need_no_other() -> None:
+    if _an_engine_runs():
+        raise NoEngine("a Docker engine runs here already; AISTACK_TEST_ENGINE=unix:///... lets the tests use it")
+
+
+def _an_engine_runs() -> bool:
     for name in Path("/proc").glob("[0-9]*/comm"):
         try:
-            other = name.read_text().strip() == "dockerd"
+            if name.read_text().strip() == "dockerd":
+                return True
         except OSError:  # it has ended meanwhile
             continue
-        if other:
-            raise NoEngine("a Docker engine runs here already; AISTACK_TEST_ENGINE=unix:///... lets the tests use it")
+    return False
 
 
 @contextmanager
@@ -175,11 +180,17 @@ def _unchanged_network() -> Iterator[None]:
     try:
         yield
     finally:
-        rules = [rule for rule in _iptables("iptables-save").splitlines() if not re.search("DOCKER|docker0", rule)]
-        rules = [re.sub("^:FORWARD DROP", f":FORWARD {policy}", rule) for rule in rules]
-        _iptables("iptables-restore", "\n".join(rules) + "\n")
-        subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
-        _FORWARDING.write_text(forwarding)
+        # Ours has ended. One that somebody started meanwhile uses the same bridge and chains: leave them to it.
+        if not _an_engine_runs():
+            _restore_network(policy, forwarding)
+
+
+def _restore_network(policy: str, forwarding: str) -> None:
+    rules = [rule for rule in _iptables("iptables-save").splitlines() if not re.search("DOCKER|docker0", rule)]
+    rules = [re.sub("^:FORWARD DROP", f":FORWARD {policy}", rule) for rule in rules]
+    _iptables("iptables-restore", "\n".join(rules) + "\n")
+    subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
+    _FORWARDING.write_text(forwarding)
 
 
 def _forward_policy() -> str:

@@ -2,10 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 
 from images import local_package_folders, systemd_image
 from machine import Machine, booted
 
+REPOSITORY = Path(__file__).parents[2]
 # The options that our units use or may use; each is known to work in such a machine.
 _HARDENED = """\
 [Unit]
@@ -104,6 +106,20 @@ def test_packages_come_from_where_this_machine_takes_its_own(machine: Machine) -
 def test_a_command_that_hangs_is_ended(machine: Machine) -> None:
     machine.run("sleep", "0.012345d", timeout=1, status=124)
     assert "0.012345d" not in machine.run("ps", "ax").stdout
+
+
+def test_our_installer_starts_no_service_of_a_package(machine: Machine) -> None:
+    with booted(
+        machine.engine, systemd_image(machine.engine), "aistack-test-install", folders=local_package_folders()
+    ) as own:
+        own.copy_checkout(REPOSITORY, "/opt/aistack")
+        own.run("python3", "-m", "venv", "/opt/venv")
+        own.run("/opt/venv/bin/pip", "install", "-q", "--no-deps", "/opt/aistack", timeout=120)
+        packages = ("prometheus-node-exporter", "nginx")
+        own.run("/opt/venv/bin/python", "-m", "aistack.runtimes.debian", *packages, timeout=180)
+        units = ("nginx.service", "prometheus-node-exporter.service")
+        assert own.run("systemctl", "is-active", *units, status=None).stdout.split() == ["inactive"] * 2
+        assert own.run("systemctl", "is-enabled", *units, status=None).stdout.split() == ["disabled"] * 2
 
 
 def test_a_hardened_service_runs_held_in_and_survives_a_reboot(machine: Machine) -> None:

@@ -89,7 +89,8 @@ def _quieten(packages: Sequence[str]) -> None:
     files.write(
         _POLICY,
         f"#!/bin/sh\n{_MARK}\nkill -0 {os.getpid()} 2>/dev/null || exit 0\n"
-        f'case "$1" in {names}) exit 101 ;; esac\nexit 0\n',
+        # systemd is asked about a unit, "nginx.service", System V init about "nginx".
+        f'case "${{1%.service}}" in {names}) exit 101 ;; esac\nexit 0\n',
         0o755,
     )
 
