@@ -69,6 +69,7 @@ def services(config: Config) -> tuple[Service, ...]:
                 ("python", "-m", "uvicorn", "open_webui.main:app", "--forwarded-allow-ips", "*"),
                 "curl",
                 skip=1,
+                instead=config.images.chat,
             ),
             memory_mib=4096,
             backups=(
@@ -90,6 +91,8 @@ def _environment() -> dict[str, str | SecretValue]:
         **_QUIET,
         "DATA_DIR": "{{ place.state('chat', 'data') }}",
         "HOME": "{{ place.state('chat', 'data') }}",
+        # It copies its pictures there at each start, beside its own code unless told otherwise.
+        "STATIC_DIR": "{{ place.state('chat', 'data') }}/static",
         "WEBUI_NAME": "{{ config.site.name }}",
         "WEBUI_URL": "{{ public.origin }}",
         "CORS_ALLOW_ORIGIN": "{{ public.origins | join(';') }}",
