@@ -77,8 +77,17 @@ class Stack:
         return changes(self.rendered(), self.runtime.observe() if observed is None else observed)
 
 
-def open_stack(paths: Paths | None = None, confirm: Callable[[str], bool] = refuse) -> Stack:
-    """Read stack.toml and the machine. Raises ConfigError."""
+def open_stack(
+    paths: Paths | None = None,
+    confirm: Callable[[str], bool] = refuse,
+    runtime: str | None = None,
+    like: Stack | None = None,
+) -> Stack:
+    """Read stack.toml and the machine. Raises ConfigError.
+
+    `runtime` takes the place of the one in stack.toml; `like`: with the settings of that stack instead.
+    """
     paths = paths or find_paths(os.environ, os.geteuid())
-    plan = make_plan(load(paths.stack_toml), facts.gather(run))
+    config = like.config if like else load(paths.stack_toml)
+    plan = make_plan(config.model_copy(update={"runtime": runtime or config.runtime}), facts.gather(run))
     return Stack(paths, plan, RUNTIMES[plan.config.runtime](paths, plan, confirm))
