@@ -83,11 +83,14 @@ class Installer:
             files.write(folder / "complete", "\n".join(program.requirements) + "\n")
 
     def _fill_environment(self, uv: str, folder: Path, name: str, program: PythonProgram, report: Report) -> None:
-        # A requirement that no Python fulfils is not installed, whoever asks for it.
-        overrides = folder / "overrides.txt"
-        files.write(overrides, "".join(f"{name} ; python_version < '0'\n" for name in program.without))
+        overrides: list[str] = []
+        if program.without:
+            # A requirement that no Python fulfils is not installed, whoever asks for it.
+            unfulfilled = folder / "overrides.txt"
+            files.write(unfulfilled, "".join(f"{name} ; python_version < '0'\n" for name in program.without))
+            overrides = ["--overrides", str(unfulfilled)]
         argv = [uv, "pip", "install", "--no-config", "--no-progress", "--compile-bytecode", "--link-mode=hardlink",
-                "--python", str(folder / "bin/python"), *package_sources(), "--overrides", str(overrides),
+                "--python", str(folder / "bin/python"), *package_sources(), *overrides,
                 *program.requirements]  # fmt: skip
         done = run(
             argv,
@@ -109,16 +112,23 @@ class Installer:
 
 
 def package_sources() -> list[str]:
-    """pip's own settings of where packages come from, as options for uv, which does not read them.
+    """Where packages come from and whose certificates count, as options for uv: what pip's own settings say.
 
     A site with a mirror, or a folder of wheels, has told pip; it should not have to tell us as well.
     """
-    done = run([sys.executable, "-m", "pip", "config", "list"], timeout_s=30)
-    options: list[str] = []
-    for line in done.stdout.splitlines():
+    return uv_options(run([sys.executable, "-m", "pip", "config", "list"], timeout_s=30).stdout)
+
+
+def uv_options(pip_settings: str) -> list[str]:
+    """The same from what `pip config list` printed."""
+    # uv brings certificates of its own; a site whose proxy has others put those into the machine's store.
+    options = ["--system-certs"]
+    for line in pip_settings.splitlines():
         key, _, value = line.partition("=")
         words = value.strip("'\"").replace("\\n", " ").split()
         match key.rpartition(".")[2]:
+            case "cert":
+                options += ["--cert", words[0]]
             case "find-links":
                 options += [part for word in words for part in ("--find-links", word)]
             case "index-url":
