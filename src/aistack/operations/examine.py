@@ -1,9 +1,10 @@
 """`aistack doctor`: gathers what the diagnoses look at, and asks them."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aistack.components.base import DebianProgram, InstalledProgram
+from aistack.components.base import DebianProgram, InstalledProgram, OwnModule
 from aistack.operations.diagnoses.base import Finding, Inputs, WantedProgram, WantedRoom
 from aistack.operations.doctor import examine
 from aistack.operations.stack import Stack
@@ -58,6 +59,10 @@ def _programs(stack: Stack) -> list[WantedProgram]:
                     WantedProgram(name, stack.runtime.placement.find(executable), minimum, (version,),
                                   f"aistack up, or apt-get install {package}")
                 )  # fmt: skip
+            case OwnModule(_, package, library) if library:
+                load = ("-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", library)
+                cure = f"aistack up, or apt-get install {package}"
+                found.append(WantedProgram(f"{name} with {package}", sys.executable, "", load, cure))
             case InstalledProgram(executable, hint):
                 found.append(WantedProgram(name, executable, "0.17.1", ("--version",), hint))
     return found

@@ -1,6 +1,7 @@
 """Brings the programs that services need: Debian packages through apt-get, Python ones in environments of their own."""
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aistack.components.base import DebianProgram, InstalledProgram, Program, PythonProgram
+from aistack.components.base import DebianProgram, InstalledProgram, OwnModule, Program, PythonProgram
 from aistack.errors import ProgramError, UserError
 from aistack.runtimes import debian
 from aistack.runtimes.base import Progress, Report
@@ -44,7 +45,7 @@ class Installer:
         for name, program in missing:
             if isinstance(program, InstalledProgram):
                 raise ProgramError(f"{name} needs {program.executable}, which is not installed", program.hint)
-        packages = sorted({program.package for _, program in missing if isinstance(program, DebianProgram)})
+        packages = sorted({program.package for _, program in missing if isinstance(program, DebianProgram | OwnModule)})
         if packages:
             self.install_packages(packages, report)
         for name, program in missing:
@@ -63,8 +64,8 @@ class Installer:
                 return shutil.which(executable, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin") is not None
             case PythonProgram():
                 return (environment_folder(self.programs, program) / "complete").exists()
-            case _:
-                return True
+            case OwnModule(_, _, library):
+                return not library or _loads(library)
 
     def _make_environment(self, name: str, program: PythonProgram, report: Report) -> None:
         folder = environment_folder(self.programs, program)
@@ -136,6 +137,15 @@ def uv_options(pip_settings: str) -> list[str]:
             case "extra-index-url":
                 options += [part for word in words if not word.startswith("file:") for part in ("--index", word)]
     return options
+
+
+def _loads(library: str) -> bool:
+    """Whether the machine has the shared library, wherever its loader looks."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _need_room(folder: Path) -> None:

@@ -1,6 +1,17 @@
-"""What pip was told about the site, uv is told too."""
+"""What of the programs is missing; and what pip was told about the site, uv is told too."""
 
-from aistack.runtimes.programs import uv_options
+from pathlib import Path
+
+from aistack.components.base import OwnModule
+from aistack.runtimes.programs import Installer, uv_options
+
+
+def test_a_module_of_ours_is_missing_while_the_library_it_links_to_is() -> None:
+    bare = ("gateway", OwnModule("aistack.gateway"))
+    linked = ("engine", OwnModule("aistack.engine", "libc6", "libc.so.6"))
+    lacking = ("engine", OwnModule("aistack.engine", "libnone1", "libnone.so.1"))
+    installer = Installer(Path("/nowhere"), lambda _: False)
+    assert installer.missing([bare, linked, lacking]) == (lacking,)
 
 
 def test_the_machines_own_certificates_count_without_any_setting() -> None:
