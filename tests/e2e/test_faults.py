@@ -271,7 +271,7 @@ def _assert_nothing_half_written(stack: RealStack) -> None:
 def _assert_one_of_each(stack: RealStack) -> None:
     running = list(stack.processes().values())
     for program in ("supervisor.supervisord", "aistack.gateway", "aistack.engine --settings", "nginx: master",
-                    "open_webui", "chroma run", "/prometheus --config", "aistack.exporter"):  # fmt: skip
+                    "open-webui serve", "chroma run", "/prometheus --config", "aistack.exporter"):  # fmt: skip
         assert sum(program in command for command in running) == 1, (program, running)
 
 

@@ -124,19 +124,21 @@ def uv_options(pip_settings: str) -> list[str]:
     """The same from what `pip config list` printed."""
     # uv brings certificates of its own; a site whose proxy has others put those into the machine's store.
     options = ["--system-certs"]
+    # These may be given once: the first that pip lists is its environment's, which is also the one it follows.
+    single: dict[str, str] = {}
     for line in pip_settings.splitlines():
         key, _, value = line.partition("=")
         words = value.strip("'\"").replace("\\n", " ").split()
         match key.rpartition(".")[2]:
             case "cert":
-                options += ["--cert", words[0]]
+                single.setdefault("--cert", words[0])
             case "find-links":
                 options += [part for word in words for part in ("--find-links", word)]
             case "index-url":
-                options += ["--default-index", words[0]]
+                single.setdefault("--default-index", words[0])
             case "extra-index-url":
                 options += [part for word in words if not word.startswith("file:") for part in ("--index", word)]
-    return options
+    return [*options, *(part for option in single.items() for part in option)]
 
 
 def _loads(library: str) -> bool:

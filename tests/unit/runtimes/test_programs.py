@@ -28,8 +28,20 @@ def test_mirrors_wheels_and_certificates_are_passed_on_and_what_uv_need_not_know
     )
     assert uv_options(settings) == [
         "--system-certs",
-        *("--default-index", "https://mirror.lan/simple"),
         *("--index", "https://a.lan/simple"),
         *("--find-links", "/srv/wheels", "--find-links", "/srv/more"),
+        *("--default-index", "https://mirror.lan/simple"),
         *("--cert", "/etc/ssl/site.pem"),
+    ]
+
+
+def test_pips_environment_goes_before_its_files_where_only_one_can_be_followed() -> None:
+    settings = (
+        ":env:.cert='/etc/ssl/environment.pem'\n:env:.index-url='https://environment.lan/simple'\n"
+        "global.cert='/etc/ssl/file.pem'\nglobal.index-url='https://file.lan/simple'\n"
+    )
+    assert uv_options(settings) == [
+        "--system-certs",
+        *("--cert", "/etc/ssl/environment.pem"),
+        *("--default-index", "https://environment.lan/simple"),
     ]
