@@ -68,7 +68,7 @@ def pull_command(names: tuple[str, ...]) -> None:
     help="The GGUF file of its eyes.",
 )
 def import_command(file: Path, name: str | None, projector: Path | None) -> None:
-    """Copy a GGUF FILE into the store as NAME (else the file's name)."""
+    """Copy a GGUF FILE into the store as NAME (or as it is called)."""
     stack = open_stack()
     if _ollama(stack):
         raise ModelError("importing is for the built-in engine", "for Ollama: `ollama create NAME -f Modelfile`")

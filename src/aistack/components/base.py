@@ -40,9 +40,11 @@ class PythonProgram:
 
 @dataclass(frozen=True)
 class OwnModule:
-    """A module of aistack, run as `python -m`."""
+    """A module of aistack, run as `python -m`; it may need a shared `library`, from a Debian `package`."""
 
     module: str
+    package: str = ""
+    library: str = ""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def install(packages: Sequence[str], on_line: Callable[[str], None]) -> None:
 
 def _install_with_sudo(packages: Sequence[str], on_line: Callable[[str], None]) -> None:
     """The same as root: our own command again, under sudo."""
-    hint = f"as root: {sys.executable} -m aistack.runtimes.debian {' '.join(packages)}"
+    hint = f"run `sudo -v` first, or as root: {sys.executable} -m aistack.runtimes.debian {' '.join(packages)}"
     if shutil.which("sudo") is None:
         raise UserError(f"only root may install packages ({' '.join(packages)}), and there is no sudo", hint)
     # With a terminal sudo may ask for the password there; without one it must not wait for it.

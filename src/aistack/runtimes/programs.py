@@ -1,6 +1,7 @@
 """Brings the programs that services need: Debian packages through apt-get, Python ones in environments of their own."""
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -49,7 +50,7 @@ class Installer:
         for name, program in missing:
             if isinstance(program, InstalledProgram):
                 raise ProgramError(f"{name} needs {program.executable}, which is not installed", program.hint)
-        packages = sorted({program.package for _, program in missing if isinstance(program, DebianProgram)})
+        packages = sorted({program.package for _, program in missing if isinstance(program, DebianProgram | OwnModule)})
         if packages:
             self.install_packages(packages, report)
         for name, program in missing:
@@ -68,8 +69,8 @@ class Installer:
                 return shutil.which(executable, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin") is not None
             case PythonProgram():
                 return (environment_folder(self.programs, program) / "complete").exists()
-            case _:
-                return True
+            case OwnModule(_, _, library):
+                return not library or _loads(library)
 
     def install_own(self, folder: Path, requirements: Sequence[str], report: Report) -> None:
         """Our own code in an environment that services may read. Raises ProgramError."""
@@ -77,10 +78,13 @@ class Installer:
 
     def _install_program(self, name: str, program: PythonProgram, report: Report) -> None:
         folder = environment_folder(self.programs, program)
-        # A requirement that no Python fulfils is not installed, whoever asks for it.
-        overrides = self.programs / f".{folder.name}.overrides"
-        files.write(overrides, "".join(f"{name} ; python_version < '0'\n" for name in program.without))
-        self._make_environment(folder, name, [*program.requirements, "--overrides", str(overrides)], report)
+        requirements = list(program.requirements)
+        if program.without:
+            # A requirement that no Python fulfils is not installed, whoever asks for it.
+            overrides = self.programs / f".{folder.name}.overrides"
+            files.write(overrides, "".join(f"{name} ; python_version < '0'\n" for name in program.without))
+            requirements += ["--overrides", str(overrides)]
+        self._make_environment(folder, name, requirements, report)
 
     def _make_environment(self, folder: Path, name: str, requirements: Sequence[str], report: Report) -> None:
         files.make_directory(self.programs)
@@ -118,28 +122,46 @@ def _title(program: Program) -> str:
     match program:
         case DebianProgram(package=title) | PythonProgram(environment=title) | InstalledProgram(executable=title):
             return title
-        case OwnModule(module=title):
+        case OwnModule(package=title):
             return title
 
 
 def package_sources() -> list[str]:
-    """pip's own settings of where packages come from, as options for uv, which does not read them.
+    """Where packages come from and whose certificates count, as options for uv: what pip's own settings say.
 
     A site with a mirror, or a folder of wheels, has told pip; it should not have to tell us as well.
     """
-    done = run([sys.executable, "-m", "pip", "config", "list"], timeout_s=30)
-    options: list[str] = []
-    for line in done.stdout.splitlines():
+    return uv_options(run([sys.executable, "-m", "pip", "config", "list"], timeout_s=30).stdout)
+
+
+def uv_options(pip_settings: str) -> list[str]:
+    """The same from what `pip config list` printed."""
+    # uv brings certificates of its own; a site whose proxy has others put those into the machine's store.
+    options = ["--system-certs"]
+    # These may be given once: the first that pip lists is its environment's, which is also the one it follows.
+    single: dict[str, str] = {}
+    for line in pip_settings.splitlines():
         key, _, value = line.partition("=")
         words = value.strip("'\"").replace("\\n", " ").split()
         match key.rpartition(".")[2]:
+            case "cert":
+                single.setdefault("--cert", words[0])
             case "find-links":
                 options += [part for word in words for part in ("--find-links", word)]
             case "index-url":
-                options += ["--default-index", words[0]]
+                single.setdefault("--default-index", words[0])
             case "extra-index-url":
                 options += [part for word in words if not word.startswith("file:") for part in ("--index", word)]
-    return options
+    return [*options, *(part for option in single.items() for part in option)]
+
+
+def _loads(library: str) -> bool:
+    """Whether the machine has the shared library, wherever its loader looks."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _need_room(folder: Path) -> None:

@@ -26,7 +26,8 @@ def _llamacpp(config: Config) -> Service:
     return Service(
         name="engine",
         title="Engine (llama.cpp)",
-        program=OwnModule("aistack.engine"),
+        # llama.cpp's wheel links to the compiler's OpenMP library and does not bring it; a bare Debian has none.
+        program=OwnModule("aistack.engine", package="libgomp1", library="libgomp.so.1"),
         arguments=("--settings", "{{ place.file('engine/settings.json') }}"),
         ports=(Port("http", config.engine.port),),
         states=(StateDir("run"),),
