@@ -8,7 +8,7 @@ import click
 from aistack.cli.progress import Reporter
 from aistack.config.paths import Paths, find_paths
 from aistack.errors import UserError
-from aistack.operations import move
+from aistack.operations.move import confirm_move, move_back, move_stack, old_paths, unconfirmed
 from aistack.operations.stack import open_stack
 from aistack.runtimes import RUNTIMES
 
@@ -20,16 +20,16 @@ from aistack.runtimes import RUNTIMES
 @click.option("--back", is_flag=True, help="Return to the stack as it was before the last move.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
 def move_command(runtime: str | None, user: str | None, confirm: bool, back: bool, yes: bool) -> None:
-    """Move the stack to another runtime: accounts, chats, keys, documents and models come along.
+    """Move the stack to another runtime, with all its data.
 
-    The old one is stopped, its data are copied and compared, and the new one is started. What the old one had is
-    kept until --confirm.
+    Accounts, chats, keys, documents and models come along. The old stack is stopped, its data are copied and
+    compared, and the new one is started. What the old one had is kept until --confirm.
     """
     if [runtime is not None, confirm, back].count(True) != 1:
         raise click.UsageError("one of --to, --confirm and --back is needed")
     if confirm:
         stack = open_stack()
-        for folder in move.confirm(stack):
+        for folder in confirm_move(stack):
             click.echo(f"removed {folder}")
         return
 
@@ -38,12 +38,12 @@ def move_command(runtime: str | None, user: str | None, confirm: bool, back: boo
 
     if back:
         stack = open_stack(confirm=ask)
-        note = move.unconfirmed(stack)
+        note = unconfirmed(stack)
         if note and not ask(f"return to {note.was}? What was written since the move is lost"):
             raise click.Abort
         with Reporter() as reporter:
-            old = open_stack(move.old_paths(note), ask, note.was) if note else stack
-            move.back(stack, old, reporter.report, reporter.model)
+            old = open_stack(old_paths(note), ask, note.was) if note else stack
+            move_back(stack, old, reporter.report, reporter.model)
         click.echo("Everything is as it was before the move.")
         return
     old = open_stack(_paths_of(user) if user else None, ask)
@@ -51,7 +51,7 @@ def move_command(runtime: str | None, user: str | None, confirm: bool, back: boo
         raise UserError(f"the stack is on {runtime} already", "`aistack status` shows it")
     new = open_stack(find_paths(os.environ, os.geteuid()), ask, runtime, old)
     with Reporter() as reporter:
-        notes = move.move(old, new, reporter.report, reporter.model)
+        notes = move_stack(old, new, reporter.report, reporter.model)
     for told in notes:
         click.echo(f"note: {told}", err=True)
     click.echo(f"The stack runs on {runtime} now, with all its data.")

@@ -14,7 +14,7 @@ from aistack.operations.status import status
 @click.command("status")
 @as_json
 def status_command(json_output: bool) -> None:
-    """Show every service; exit status 3 when something is wrong with one."""
+    """Show every service; exit status 3 when one is unwell."""
     found = status(open_stack())
     if json_output:
         print_json(found)

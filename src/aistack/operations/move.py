@@ -1,7 +1,7 @@
 """`aistack move`: the same stack on another runtime, with all that people have put into it.
 
 What the old one had is left as it was: copied when the new one keeps its data elsewhere, and copied aside when it
-keeps them in the same place. `confirm` removes it, `back` returns to it.
+keeps them in the same place. `confirm_move` removes it, `move_back` returns to it.
 """
 
 import json
@@ -45,7 +45,7 @@ class _Copy:
     target: Path
 
 
-def move(old: Stack, new: Stack, report: Report, news: ModelNews) -> tuple[str, ...]:
+def move_stack(old: Stack, new: Stack, report: Report, news: ModelNews) -> tuple[str, ...]:
     """Bring `new` up with the data of `old`, which is stopped; returns notes. Raises UserError.
 
     When the copies differ from what was copied, or `new` does not come up, `old` is brought up again.
@@ -68,7 +68,7 @@ def move(old: Stack, new: Stack, report: Report, news: ModelNews) -> tuple[str, 
     return outcome.notes
 
 
-def confirm(stack: Stack) -> tuple[str, ...]:
+def confirm_move(stack: Stack) -> tuple[str, ...]:
     """Remove what the last move kept of the old stack; returns the folders."""
     note = _unconfirmed(stack)
     removed = (*note.old, *note.aside.values())
@@ -78,7 +78,7 @@ def confirm(stack: Stack) -> tuple[str, ...]:
     return removed
 
 
-def back(stack: Stack, old: Stack, report: Report, news: ModelNews) -> None:
+def move_back(stack: Stack, old: Stack, report: Report, news: ModelNews) -> None:
     """Return to the stack as it was before the last move; what was written since is lost."""
     note = _unconfirmed(stack)
     down(stack, report)
