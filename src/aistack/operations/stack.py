@@ -11,6 +11,7 @@ from aistack.config.paths import Paths, find_paths
 from aistack.config.schema import Config
 from aistack.config.secrets import Secrets
 from aistack.hardware import facts
+from aistack.models.ollama import OllamaServer
 from aistack.models.store import ModelStore
 from aistack.plan import Plan, make_plan
 from aistack.render import RenderedService, render
@@ -47,6 +48,11 @@ class Stack:
     def models(self) -> ModelStore:
         """The model store of the embedded engine."""
         return ModelStore(self.runtime.models)
+
+    @property
+    def ollama(self) -> OllamaServer | None:
+        """The Ollama that has the models, when that is the engine."""
+        return OllamaServer(self.runtime.url("engine")) if self.config.engine.kind == "ollama" else None
 
     @property
     def certificate(self) -> Path:

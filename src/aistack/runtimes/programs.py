@@ -18,7 +18,14 @@ from aistack.runtimes.base import Progress, Report
 from aistack.system import files
 from aistack.system.run import check, run
 
+# Programs of Debian, and those that a site installs by hand, lie here too; an ordinary user's PATH often lacks it.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PYTHON_ENVIRONMENT_BYTES = 3_000_000_000
+
+
+def find(executable: str) -> str | None:
+    """The full path of `executable`; None while it is not installed."""
+    return shutil.which(executable, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
 
 
 def environment_folder(programs: Path, program: PythonProgram) -> Path:
@@ -41,7 +48,7 @@ class Installer:
 
     def told(self, wanted: Sequence[tuple[str, Program]]) -> tuple[str, ...]:
         """The same in sentences."""
-        return tuple(f"{name}: {_title(program)} would be installed" for name, program in self.missing(wanted))
+        return tuple(_told(name, program) for name, program in self.missing(wanted))
 
     def install(self, wanted: Sequence[tuple[str, Program]], report: Report) -> None:
         """Bring what is missing; a second call does nothing. Raises ProgramError, or UserError when refused."""
@@ -66,7 +73,7 @@ class Installer:
     def _present(self, program: Program) -> bool:
         match program:
             case DebianProgram(_, executable, _) | InstalledProgram(executable, _):
-                return shutil.which(executable, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin") is not None
+                return find(executable) is not None
             case PythonProgram():
                 return (environment_folder(self.programs, program) / "complete").exists()
             case OwnModule(_, _, library):
@@ -118,12 +125,12 @@ def fetch_package(requirement: str, folder: Path) -> None:
     check(done, f"fetching {requirement}", "check the network, or pip's settings (`pip config list`)")
 
 
-def _title(program: Program) -> str:
+def _told(name: str, program: Program) -> str:
     match program:
-        case DebianProgram(package=title) | PythonProgram(environment=title) | InstalledProgram(executable=title):
-            return title
-        case OwnModule(package=title):
-            return title
+        case InstalledProgram(executable, hint):
+            return f"{name}: {executable} is not installed; {hint}"
+        case DebianProgram(package=title) | PythonProgram(environment=title) | OwnModule(package=title):
+            return f"{name}: {title} would be installed"
 
 
 def package_sources() -> list[str]:
