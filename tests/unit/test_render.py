@@ -68,7 +68,7 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
     ({"proxy.https_port": 9443}, {"chat", "nginx", "prometheus"}, {"nginx"}),
     ({"proxy.http_port": 8088}, {"nginx"}, {"nginx"}),
     ({"proxy.status_port": 8082}, {"nginx", "nginx-exporter", "exporter"}, {"nginx"}),
-    ({"proxy.max_upload_mb": 50}, {"gateway"}, {"nginx"}),
+    ({"proxy.max_upload_mb": 50}, {"gateway", "engine"}, {"nginx"}),
     ({"proxy.certificate": "/c.pem", "proxy.certificate_key": "/c.key"}, {"exporter"}, {"nginx"}),
     ({"proxy.limits.api_rate": "60r/m"}, set(), {"nginx"}),
     ({"proxy.limits.api_burst": 11}, set(), {"nginx"}),

