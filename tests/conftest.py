@@ -1,6 +1,11 @@
-"""For all tests: what Hypothesis may expect of a machine that does other things as well."""
+"""For all tests: where they find what they share, and what Hypothesis may expect of a busy machine."""
+
+import sys
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Speed is measured in benchmarks, never asserted in a test.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

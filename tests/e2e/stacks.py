@@ -34,10 +34,11 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class RealStack:
-    """A stack below `home`; `settings` is stack.toml as {"table.key": value}."""
+    """A stack below `home`; `settings` is stack.toml as {"table.key": value}, `programs` comes first on PATH."""
 
     home: Path
     settings: dict[str, object]
+    programs: Path | None = None
 
     @property
     def url(self) -> str:
@@ -57,7 +58,8 @@ class RealStack:
     @property
     def environment(self) -> dict[str, str]:
         """For running aistack on this stack."""
-        return {**os.environ, "AISTACK_HOME": str(self.home)}
+        path = f"{self.programs}:{os.environ['PATH']}" if self.programs else os.environ["PATH"]
+        return {**os.environ, "AISTACK_HOME": str(self.home), "PATH": path}
 
     def write(self) -> None:
         """Write stack.toml from `settings`."""

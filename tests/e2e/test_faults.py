@@ -1,5 +1,6 @@
 """What goes wrong on real machines: killed processes, taken ports, full disks, no network, mistakes in stack.toml."""
 
+import contextlib
 import json
 import os
 import re
@@ -186,7 +187,7 @@ def test_settings_that_changed_while_there_was_no_supervisor_are_all_applied(fra
     fragile.run("up", "--yes")
     assert json.loads(fragile.run("diff", "--json").stdout) == []
     now = _pids(fragile)
-    assert {name for name, pid in pids.items() if now[name] != pid} == {"gateway"}
+    assert {name for name, pid in pids.items() if now[name] != pid} == {"gateway", "engine"}
     generated = (fragile.home / "data" / "generated" / "nginx" / "nginx.conf").read_text()
     assert "client_max_body_size 70m" in generated
 
@@ -367,15 +368,18 @@ def test_two_commands_cannot_change_the_stack_at_the_same_time(own_stack: RealSt
             assert "another aistack command" in own_stack.run(*command, status=1).stderr
 
 
-@pytest.mark.parametrize("setting", ["gateway.port", "proxy.https_port", "chat.port", "monitoring.exporter_port"])
-def test_a_taken_port_is_refused_before_anything_is_written(own_stack: RealStack, setting: str) -> None:
-    with socket.create_server(("127.0.0.1", int(str(own_stack.settings[setting])))):
+def test_taken_ports_are_refused_all_at_once_and_before_anything_is_written(own_stack: RealStack) -> None:
+    settings = ("gateway.port", "proxy.https_port", "chat.port", "monitoring.exporter_port")
+    ports = [int(str(own_stack.settings[setting])) for setting in settings]
+    with contextlib.ExitStack() as taken:
+        for port in ports:
+            taken.enter_context(socket.create_server(("127.0.0.1", port)))
         before = _tree(own_stack)
         done = own_stack.run("up", "--yes", status=1)
         assert _tree(own_stack) == before
-    assert str(own_stack.settings[setting]) in done.stderr
-    assert psutil.Process().name() in done.stderr
-    assert f"pid {os.getpid()}" in done.stderr
+    owner = f"is taken by {psutil.Process().name()} (pid {os.getpid()})"
+    told = [line for line in done.stderr.splitlines() if line.endswith(owner)]
+    assert all(any(f"port {port}," in line for line in told) for port in ports), done.stderr
     assert "Traceback" not in done.stderr
     assert own_stack.processes() == {}
 

@@ -43,12 +43,13 @@ def test_every_command_is_in_the_readme(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", _names(commands))
-def test_every_command_and_option_explains_itself(command: str) -> None:
+def test_every_command_and_option_explains_itself_and_no_list_of_them_cuts_it_short(command: str) -> None:
     found: click.Command = commands
     for word in command.split():
         assert isinstance(found, click.Group)
         found = found.commands[word]
     assert found.help
+    assert not found.get_short_help_str(62).endswith("...")
     assert all(option.help for option in found.params if isinstance(option, click.Option))
 
 

@@ -68,7 +68,7 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
     ({"proxy.https_port": 9443}, {"chat", "nginx", "prometheus"}, {"nginx"}),
     ({"proxy.http_port": 8088}, {"nginx"}, {"nginx"}),
     ({"proxy.status_port": 8082}, {"nginx", "nginx-exporter", "exporter"}, {"nginx"}),
-    ({"proxy.max_upload_mb": 50}, {"gateway"}, {"nginx"}),
+    ({"proxy.max_upload_mb": 50}, {"gateway", "engine"}, {"nginx"}),
     ({"proxy.certificate": "/c.pem", "proxy.certificate_key": "/c.key"}, {"exporter"}, {"nginx"}),
     ({"proxy.limits.api_rate": "60r/m"}, set(), {"nginx"}),
     ({"proxy.limits.api_burst": 11}, set(), {"nginx"}),
@@ -239,3 +239,9 @@ def test_prometheus_scrapes_every_service_with_numbers(before: Services) -> None
 )
 def test_durations_are_told_in_seconds(duration: str, expected: float) -> None:
     assert seconds(duration) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("wish", "told"), [("1d", "86400s"), ("90m", "5400s"), ("500ms", "0.5s"), ("-1", "-1.0s")])
+def test_ollama_is_told_durations_that_go_can_read(wish: str, told: str) -> None:
+    engine = rendered(parse(sample({"engine.kind": "ollama", "engine.keep_alive": wish})))["engine"]
+    assert engine.environment["OLLAMA_KEEP_ALIVE"] == told

@@ -7,7 +7,10 @@ from click.shell_completion import get_completion_class
 @click.command("completion")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion_command(shell: str) -> None:
-    """Print the completion script, for example: aistack completion bash >> ~/.bashrc"""
+    """Print the script that lets a shell complete our commands.
+
+    For example: aistack completion bash >> ~/.bashrc
+    """
     kind = get_completion_class(shell)
     assert kind is not None
     root = click.get_current_context().find_root()

@@ -39,7 +39,8 @@ def init_command(defaults: bool, if_missing: bool, force: bool) -> None:
     parse(text, str(paths.stack_toml))
     files.write(paths.stack_toml, text, 0o644)
     click.echo(f"wrote {paths.stack_toml}: chat model {values['models.chat']} ({chosen.why})")
-    click.echo("next: `aistack up`")
+    if not if_missing:
+        click.echo("next: `aistack up`")
 
 
 def _ask(model: str, why: str) -> dict[str, object]:

@@ -43,7 +43,10 @@ def _store() -> Iterator[KeyStore]:
 @click.option("--owner", help="Whom it belongs to.")
 @as_json
 def create_command(name: str, owner: str | None, json_output: bool) -> None:
-    """Make a key called NAME and print it, this once: only a hash of it is kept."""
+    """Make a key called NAME and print it, this once.
+
+    Only a hash of it is kept.
+    """
     with _store() as store:
         plain, key = store.create(name, owner)
     if json_output:

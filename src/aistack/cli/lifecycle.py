@@ -1,5 +1,8 @@
 """`up`, `down`, `restart`, `diff`: the commands that change what runs, and the one that says what would."""
 
+import shutil
+import sys
+
 import click
 
 from aistack.cli.output import as_json, print_json, print_table
@@ -16,7 +19,7 @@ dry = click.option("--dry-run", is_flag=True, help="Only say what would be done.
 @click.option("--yes", "-y", is_flag=True, help="Install packages without asking.")
 @dry
 def up_command(yes: bool, dry_run: bool) -> None:
-    """Bring the stack up, or make a running one what stack.toml says."""
+    """Make the stack what stack.toml says, and bring it up."""
     stack = open_stack(confirm=lambda question: yes or click.confirm(question, default=True, err=True))
     if dry_run:
         _show_changes(stack, [change for change in stack.changes() if change.step != "keep"])
@@ -63,7 +66,7 @@ def restart_command(services: tuple[str, ...], dry_run: bool) -> None:
 @click.command("diff")
 @as_json
 def diff_command(json_output: bool) -> None:
-    """Say what `up` would change; nothing when the stack is as stack.toml wants it."""
+    """Say what `up` would change."""
     stack = open_stack()
     found = [change for change in stack.changes() if change.step != "keep"]
     if json_output:
@@ -91,14 +94,16 @@ def _show_changes(stack: Stack, found: list[Change]) -> None:
 
 def _show_summary(stack: Stack) -> None:
     origin, paths = stack.plan.public.origin, stack.paths
+    # As it can be typed here and now: after the first `make up` it is not on the PATH yet.
+    command = "aistack" if shutil.which("aistack") else sys.argv[0]
     rows = [
         ("address", f"{origin}/"),
         ("administrator", stack.config.site.administrator),
         ("password in", str(paths.secrets / "administrator-password")),
     ]
     if not stack.config.proxy.certificate:
-        rows.append(("trust", f"aistack ca > ca.pem   # the root certificate, in {paths.tls / 'root.pem'}"))
-    rows.append(("first key", "aistack keys create me"))
+        rows.append(("trust", f"{command} ca > ca.pem   # the root certificate, in {paths.tls / 'root.pem'}"))
+    rows.append(("first key", f"{command} keys create me"))
     # From this machine, where localhost always leads to it, whatever names others use.
     local = f"https://localhost{stack.plan.public.port_suffix}"
     rows.append(("first call", f'curl --cacert ca.pem -H "Authorization: Bearer ask_..." {local}/v1/models'))

@@ -8,10 +8,9 @@ import click
 from aistack.cli.output import as_json, print_json, print_table
 from aistack.cli.progress import Reporter
 from aistack.errors import ModelError
-from aistack.models.ollama import OllamaServer
 from aistack.models.pull import import_file
 from aistack.operations.fetch_models import pull_model
-from aistack.operations.stack import Stack, open_stack
+from aistack.operations.stack import open_stack
 
 
 @click.group("models")
@@ -19,25 +18,18 @@ def models_group() -> None:
     """List, fetch, import and remove models."""
 
 
-def _ollama(stack: Stack) -> OllamaServer | None:
-    return OllamaServer(stack.runtime.url("engine")) if stack.config.engine.kind == "ollama" else None
-
-
 @models_group.command("ls")
 @as_json
 def list_command(json_output: bool) -> None:
     """List the models that are here."""
     stack = open_stack()
-    server = _ollama(stack)
-    models = server.list() if server else stack.models.list()
+    models = (stack.ollama or stack.models).list()
     if json_output:
         print_json(models)
         return
     rows = []
     for model in models:
-        changed = (
-            datetime.fromtimestamp(float(model.modified_at), UTC).strftime("%Y-%m-%d") if model.modified_at else "-"
-        )
+        changed = datetime.fromtimestamp(model.modified_at, UTC).strftime("%Y-%m-%d")
         kind = "demo" if getattr(model, "demo", False) else str(getattr(model, "kind", "-"))
         rows.append((model.name, kind, f"{model.size / 1e6:,.0f} MB", changed, (model.digest or "-")[:19]))
     print_table(("NAME", "KIND", "SIZE", "CHANGED", "DIGEST"), rows)
@@ -68,10 +60,14 @@ def pull_command(names: tuple[str, ...]) -> None:
     help="The GGUF file of its eyes.",
 )
 def import_command(file: Path, name: str | None, projector: Path | None) -> None:
-    """Copy a GGUF FILE into the store as NAME (else the file's name)."""
+    """Copy a GGUF FILE into the store as NAME (or as it is called)."""
     stack = open_stack()
-    if _ollama(stack):
-        raise ModelError("importing is for the built-in engine", "for Ollama: `ollama create NAME -f Modelfile`")
+    if stack.ollama:
+        address = stack.runtime.url("engine").removeprefix("http://")
+        raise ModelError(
+            "importing is for the built-in engine",
+            f"write a Modelfile that says FROM {file.resolve()}, then: OLLAMA_HOST={address} ollama create NAME",
+        )
     with Reporter() as reporter:
         model = import_file(stack.models, file, name or file.stem, reporter.model, projector=projector)
     click.echo(f"{model.name} is here")
@@ -82,12 +78,8 @@ def import_command(file: Path, name: str | None, projector: Path | None) -> None
 def remove_command(names: tuple[str, ...]) -> None:
     """Remove models."""
     stack = open_stack()
-    server = _ollama(stack)
     for name in names:
-        if server:
-            server.remove(name)
-        else:
-            stack.models.remove(name)
+        (stack.ollama or stack.models).remove(name)
         click.echo(f"removed {name}")
 
 

@@ -14,7 +14,7 @@ from aistack.operations.status import status
 @click.command("status")
 @as_json
 def status_command(json_output: bool) -> None:
-    """Show every service; exit status 3 when something is wrong with one."""
+    """Show every service; exit status 3 when one is unwell."""
     found = status(open_stack())
     if json_output:
         print_json(found)
@@ -57,7 +57,10 @@ def logs_command(service: str, follow: bool, lines: int) -> None:
 @click.command("doctor")
 @as_json
 def doctor_command(json_output: bool) -> None:
-    """Look for what is wrong or soon will be, and tell the cure; exit status 1 when there is a problem."""
+    """Look for what is wrong or soon will be.
+
+    Each finding has its cure. Exit status 1 when there is a problem.
+    """
     findings = examine.diagnose(open_stack())
     if json_output:
         print_json(findings)
@@ -69,7 +72,7 @@ def doctor_command(json_output: bool) -> None:
 
 @click.command("ca")
 def ca_command() -> None:
-    """Print the root certificate that browsers and scripts must trust."""
+    """Print the root certificate to trust."""
     stack = open_stack()
     if stack.config.proxy.certificate:
         raise UserError("the stack uses your own certificate", f"it is {stack.config.proxy.certificate}")

@@ -52,7 +52,8 @@ class Reporter:
             self._live.update(self._table())
         elif before is None or before[0] != state or self._due(name):
             self._last_plain[name] = time.monotonic()
-            self._console.print(f"{name}: {state}{f' ({detail})' if detail else ''}", markup=False, highlight=False)
+            line = f"{name}: {state}{f' ({detail})' if detail else ''}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _due(self, name: str) -> bool:
         return time.monotonic() - self._last_plain.get(name, 0.0) > _PLAIN_EVERY_S

@@ -7,6 +7,7 @@ lie under the runtime at hand), so that one component serves every runtime.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Literal
@@ -27,22 +28,20 @@ class DebianProgram:
 
 @dataclass(frozen=True)
 class PythonProgram:
-    """A Python program in a virtual environment of its own, made with uv and pinned.
-
-    `without` are packages that the requirements ask for and that are left out.
-    """
+    """A Python program in a virtual environment of its own: exactly the `requirements`, which are complete."""
 
     environment: str
     requirements: tuple[str, ...]
     executable: str
-    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class OwnModule:
-    """A module of aistack, run as `python -m`."""
+    """A module of aistack, run as `python -m`; it may need a shared `library`, from a Debian `package`."""
 
     module: str
+    package: str = ""
+    library: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,4 +208,14 @@ Component = Callable[[Config], tuple[Service, ...]]
 
 def template(component: str, name: str) -> str:
     """The text of `templates/<name>` in the folder of `component`."""
-    return (resources.files(f"aistack.components.{component}") / "templates" / name).read_text(encoding="utf-8")
+    return _text(component, f"templates/{name}")
+
+
+def locked(component: str) -> tuple[str, ...]:
+    """What scripts/lock pinned for `component`: a requirement each, all of them together complete."""
+    return tuple(line for line in _text(component, "requirements.lock").splitlines() if not line.startswith("#"))
+
+
+@cache
+def _text(component: str, path: str) -> str:
+    return (resources.files(f"aistack.components.{component}") / path).read_text(encoding="utf-8")

@@ -103,7 +103,9 @@ async def start(launch: Launch, run_dir: Path, directory: int, number: int) -> W
     worker = Worker(process, f"/proc/self/fd/{directory}/{socket_name}", run_dir / socket_name)
     try:
         assert process.stdin is not None
-        process.stdin.write(json.dumps(dataclasses.asdict(launch)).encode())
+        # uvloop refuses to write to a process that has died already; `serving` tells why it did.
+        with contextlib.suppress(RuntimeError):
+            process.stdin.write(json.dumps(dataclasses.asdict(launch)).encode())
         process.stdin.close()
         await worker.serving()
     except BaseException:

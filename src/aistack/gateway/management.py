@@ -42,6 +42,8 @@ async def manage(exchange: Exchange, services: Services, match: Match) -> None:
     name = body.get("source") or body.get("model") or body.get("name")
     state = _concerned(services, name, wanted_new=match.route.name in ("pull", "create"))
     await pass_on(exchange, state, f"/api/{match.route.name}", raw, exchange.method)
+    # The client knows by now, and may ask for the model before the next check.
+    state.outdate()
     return await state.check()
 
 

@@ -40,6 +40,7 @@ class NodeState:
         self.models: dict[str, Model] = {}
         self.checked_at = -float("inf")
         self._silences = 0
+        self._changed_at = -float("inf")
         self._checking: asyncio.Task[None] | None = None
 
     @property
@@ -58,7 +59,14 @@ class NodeState:
             self._checking.add_done_callback(self._checked)
         await asyncio.shield(self._checking)
 
+    def outdate(self) -> None:
+        """The models have changed: what is known of them is old, and so is what a running check will find."""
+        self._changed_at = time.monotonic()
+        self.checked_at = -float("inf")
+        self._checking = None
+
     async def _check(self) -> None:
+        asked_at = time.monotonic()
         try:
             document = await self.peer.json("GET", _list_path(self.node), timeout_s=CHECK_TIMEOUT_S)
             models = _models(self.node, document)
@@ -69,13 +77,16 @@ class NodeState:
             if not silent or self._silences >= _SILENCES or not self.up:
                 self._turn(up=False, why=str(error))
         else:
+            if asked_at < self._changed_at:
+                return
             self._silences = 0
             self.models = {canonical(model.id): model for model in models}
             self._turn(up=True, why=f"{len(self.models)} models")
         self.checked_at = time.monotonic()
 
-    def _checked(self, _: "asyncio.Task[None]") -> None:
-        self._checking = None
+    def _checked(self, done: "asyncio.Task[None]") -> None:
+        if self._checking is done:
+            self._checking = None
 
     def _turn(self, *, up: bool, why: str) -> None:
         if up != self.up or self.checked_at < 0:

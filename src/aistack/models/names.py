@@ -80,6 +80,12 @@ def canonical(name: str) -> str:
         return name.strip().removesuffix(f":{DEFAULT_TAG}")
 
 
+def fetched_in_clear(name: str) -> bool:
+    """Whether `name` comes over plain HTTP: from a registry on this very machine. Raises ModelError."""
+    found = parse(name)
+    return isinstance(found, RegistryName) and found.scheme == "http"
+
+
 def file_stem(name: str) -> str:
     """The file name, without its ending, that stands for `name` in the models folder.
 

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx2
 
 from aistack.errors import ModelError, ServiceError
 from aistack.models.errors import HubUnreachable
-from aistack.models.names import canonical
+from aistack.models.names import canonical, fetched_in_clear
 from aistack.models.progress import OnProgress, Progress, Step, ignore
 
 _SILENCE_S = 900.0  # Ollama says nothing while it verifies a large model
@@ -20,12 +21,12 @@ _NETWORK = ("dial tcp", "no such host", "connection refused", "connection reset"
 
 @dataclass(frozen=True)
 class OllamaModel:
-    """A model that Ollama has. `size` in bytes, `modified_at` as Ollama writes it (RFC 3339)."""
+    """A model that Ollama has. `size` in bytes, `modified_at` in seconds of the epoch."""
 
     name: str
     size: int
     digest: str
-    modified_at: str
+    modified_at: float
 
 
 class OllamaServer:
@@ -39,13 +40,13 @@ class OllamaServer:
         """Every model that it has, by name."""
         found = self._ask("GET", "/api/tags").get("models") or []
         models = [
-            OllamaModel(canonical(m["name"]), int(m["size"]), str(m["digest"]), str(m["modified_at"])) for m in found
+            OllamaModel(canonical(m["name"]), int(m["size"]), str(m["digest"]), _epoch(m["modified_at"])) for m in found
         ]
         return tuple(sorted(models, key=lambda model: model.name))
 
     def remove(self, name: str) -> None:
         """Delete a model. Raises ModelError when it has none of that name."""
-        self._ask("DELETE", "/api/delete", {"model": name})
+        self._ask("DELETE", "/api/delete", {"model": canonical(name)})
 
     def pull(self, name: str, on_progress: OnProgress = ignore) -> None:
         """Have a model fetched; it goes on by itself where an earlier pull broke off.
@@ -54,7 +55,9 @@ class OllamaServer:
         """
         layers: dict[str, tuple[int, int]] = {}
         finished = False
-        for line in self._stream("/api/pull", {"model": name, "stream": True}):
+        # "insecure" has Ollama speak plain HTTP, which is for registries on this very machine.
+        wish = {"model": canonical(name), "stream": True, "insecure": fetched_in_clear(name)}
+        for line in self._stream("/api/pull", wish):
             if "error" in line:
                 raise _refusal(name, str(line["error"]))
             if line.get("digest") and line.get("total"):
@@ -95,7 +98,7 @@ class OllamaServer:
 
     def _silent(self, error: httpx2.RequestError) -> ServiceError:
         why = str(error) or type(error).__name__
-        return ServiceError(f"Ollama does not answer at {self._url}: {why}", "aistack logs engine")
+        return ServiceError(f"Ollama does not answer at {self._url}: {why}", "`aistack up` starts it")
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -105,6 +108,10 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError:
         return {"error": text.strip()[:300]}
     return answer if isinstance(answer, dict) else {"error": text.strip()[:300]}
+
+
+def _epoch(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def _step(status: str) -> Step:

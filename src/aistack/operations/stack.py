@@ -11,6 +11,7 @@ from aistack.config.paths import Paths, find_paths
 from aistack.config.schema import Config
 from aistack.config.secrets import Secrets
 from aistack.hardware import facts
+from aistack.models.ollama import OllamaServer
 from aistack.models.store import ModelStore
 from aistack.plan import Plan, make_plan
 from aistack.render import RenderedService, render
@@ -49,6 +50,11 @@ class Stack:
         return ModelStore(self.runtime.models)
 
     @property
+    def ollama(self) -> OllamaServer | None:
+        """The Ollama that has the models, when that is the engine."""
+        return OllamaServer(self.runtime.url("engine")) if self.config.engine.kind == "ollama" else None
+
+    @property
     def certificate(self) -> Path:
         """The proxy's certificate chain: the site's own, or ours."""
         return site_files(self.paths, self.config)["certificate"]
@@ -77,8 +83,17 @@ class Stack:
         return changes(self.rendered(), self.runtime.observe() if observed is None else observed)
 
 
-def open_stack(paths: Paths | None = None, confirm: Callable[[str], bool] = refuse) -> Stack:
-    """Read stack.toml and the machine. Raises ConfigError."""
+def open_stack(
+    paths: Paths | None = None,
+    confirm: Callable[[str], bool] = refuse,
+    runtime: str | None = None,
+    like: Stack | None = None,
+) -> Stack:
+    """Read stack.toml and the machine. Raises ConfigError.
+
+    `runtime` takes the place of the one in stack.toml; `like`: with the settings of that stack instead.
+    """
     paths = paths or find_paths(os.environ, os.geteuid())
-    plan = make_plan(load(paths.stack_toml), facts.gather(run))
+    config = like.config if like else load(paths.stack_toml)
+    plan = make_plan(config.model_copy(update={"runtime": runtime or config.runtime}), facts.gather(run))
     return Stack(paths, plan, RUNTIMES[plan.config.runtime](paths, plan, confirm))

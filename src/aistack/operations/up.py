@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aistack import certificates
-from aistack.components.base import Port, Service
 from aistack.errors import ServiceError
 from aistack.operations.fetch_models import ModelNews, fetch_wanted
 from aistack.operations.lock import changing
 from aistack.operations.stack import Stack
 from aistack.runtimes.base import Change, Report
-from aistack.system.ports import port_owner
+from aistack.system.ports import listeners, port_owner
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,16 @@ def up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
 def _refuse_taken_ports(stack: Stack, steps: tuple[Change, ...]) -> None:
     ours = stack.runtime.pids()
     starting = {change.service for change in steps if change.step in ("start", "restart")}
-    for service in stack.plan.services:
-        if service.name in starting:
-            _refuse_taken(service, stack.runtime.ports(service), ours)
-
-
-def _refuse_taken(service: Service, ports: tuple[Port, ...], ours: frozenset[int]) -> None:
-    for port in ports:
-        owner = port_owner(port.address, port.number)
-        if owner is not None and owner.pid not in ours:
-            raise ServiceError(
-                f"port {port.number}, which {service.title} should listen on, is taken by {owner}",
-                "stop that program, or give the service another port in stack.toml; nothing was changed",
-            )
+    among = listeners()
+    taken = [
+        f"port {port.number}, which {service.title} should listen on, is taken by {owner}"
+        for service in stack.plan.services
+        if service.name in starting
+        for port in stack.runtime.ports(service)
+        if (owner := port_owner(port.address, port.number, among)) is not None and owner.pid not in ours
+    ]
+    if taken:
+        raise ServiceError(
+            "\n".join(taken),
+            "stop that program, or give the service another port in stack.toml; nothing was changed",
+        )

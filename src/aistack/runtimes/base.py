@@ -67,7 +67,9 @@ class Progress:
     """One piece of news while a runtime works: `state` of `service`, with `detail` for people."""
 
     service: str
-    state: Literal["installing", "waiting", "starting", "stopping", "reloading", "healthy", "stopped", "failed"]
+    state: Literal[
+        "installing", "copying", "waiting", "starting", "stopping", "reloading", "healthy", "stopped", "failed"
+    ]
     detail: str = ""
 
 

@@ -55,14 +55,17 @@ def install(packages: Sequence[str], on_line: Callable[[str], None]) -> None:
 
 def _install_with_sudo(packages: Sequence[str], on_line: Callable[[str], None]) -> None:
     """The same as root: our own command again, under sudo."""
-    hint = f"as root: {sys.executable} -m aistack.runtimes.debian {' '.join(packages)}"
+    hint = f"run `sudo -v` first, or as root: {sys.executable} -P -m aistack.runtimes.debian {' '.join(packages)}"
     if shutil.which("sudo") is None:
         raise UserError(f"only root may install packages ({' '.join(packages)}), and there is no sudo", hint)
     # With a terminal sudo may ask for the password there; without one it must not wait for it.
     quiet = () if sys.stdin.isatty() else ("-n",)
-    done = run(["sudo", *quiet, sys.executable, "-m", "aistack.runtimes.debian", *packages], on_line=on_line)
+    # -P: the folder that we are called in is not ours, and may hold an `aistack` for root to run.
+    argv = ["sudo", *quiet, sys.executable, "-P", "-m", "aistack.runtimes.debian", *packages]
+    done = run(argv, on_line=on_line)
     if done.status:
-        raise UserError(f"sudo could not install {' '.join(packages)}", hint)
+        why = " ".join(done.stdout.strip().splitlines()[-2:]) or "no word from it"
+        raise UserError(f"sudo could not install {' '.join(packages)}: {why}", hint)
 
 
 def finish_interrupted() -> None:
@@ -101,4 +104,7 @@ def _installed(package: str) -> bool:
 
 
 if __name__ == "__main__":
-    install(sys.argv[1:], print)
+    try:
+        install(sys.argv[1:], print)
+    except UserError as refused:
+        sys.exit(f"{refused.message}\n{refused.hint}".strip())

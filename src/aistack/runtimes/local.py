@@ -1,7 +1,6 @@
 """Where things are when the stack runs on this very machine: loopback addresses and plain paths."""
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,10 +20,7 @@ from aistack.config.paths import Paths
 from aistack.config.schema import Config
 from aistack.render import Placement
 from aistack.runtimes import own
-from aistack.runtimes.programs import environment_folder
-
-# Programs of Debian lie here too, and an ordinary user's PATH often lacks it.
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+from aistack.runtimes.programs import SYSTEM_PATH, environment_folder, find
 
 
 @dataclass(frozen=True)
@@ -113,10 +109,10 @@ class LocalPlacement:
     def environment(self) -> Mapping[str, str]:
         """What every service finds in its environment; nothing of the caller's own but the language."""
         return {
-            "PATH": _PATH,
+            "PATH": SYSTEM_PATH,
             "HOME": str(self.paths.state),
             "LANG": "C.UTF-8",
-            "TZ": os.environ.get("TZ", ""),
+            **({"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}),
         }
 
     @property
@@ -126,7 +122,7 @@ class LocalPlacement:
 
     def find(self, executable: str) -> str:
         """The full path of `executable`, or just its name while it is not installed."""
-        return shutil.which(executable, path=f"{os.environ.get('PATH', '')}:{_PATH}") or executable
+        return find(executable) or executable
 
     def executable(self, service: Service) -> tuple[str, ...]:
         """The command that starts the program of `service`."""

@@ -1,12 +1,13 @@
 """Brings the programs that services need: Debian packages through apt-get, Python ones in environments of their own."""
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,19 @@ from aistack.runtimes.base import Progress, Report
 from aistack.system import files
 from aistack.system.run import check, run
 
+# Programs of Debian, and those that a site installs by hand, lie here too; an ordinary user's PATH often lacks it.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PYTHON_ENVIRONMENT_BYTES = 3_000_000_000
+
+
+def find(executable: str) -> str | None:
+    """The full path of `executable`; None while it is not installed."""
+    return shutil.which(executable, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
 
 
 def environment_folder(programs: Path, program: PythonProgram) -> Path:
     """The virtual environment of exactly these pins; other pins are another folder, so a rollback finds its own."""
-    pins = hashlib.sha256(repr((program.requirements, program.without, sys.version_info[:2])).encode())
+    pins = hashlib.sha256(repr((program.requirements, sys.version_info[:2])).encode())
     return programs / f"{program.environment}-{pins.hexdigest()[:10]}"
 
 
@@ -40,7 +48,7 @@ class Installer:
 
     def told(self, wanted: Sequence[tuple[str, Program]]) -> tuple[str, ...]:
         """The same in sentences."""
-        return tuple(f"{name}: {_title(program)} would be installed" for name, program in self.missing(wanted))
+        return tuple(_told(name, program) for name, program in self.missing(wanted))
 
     def install(self, wanted: Sequence[tuple[str, Program]], report: Report) -> None:
         """Bring what is missing; a second call does nothing. Raises ProgramError, or UserError when refused."""
@@ -49,7 +57,7 @@ class Installer:
         for name, program in missing:
             if isinstance(program, InstalledProgram):
                 raise ProgramError(f"{name} needs {program.executable}, which is not installed", program.hint)
-        packages = sorted({program.package for _, program in missing if isinstance(program, DebianProgram)})
+        packages = sorted({program.package for _, program in missing if isinstance(program, DebianProgram | OwnModule)})
         if packages:
             self.install_packages(packages, report)
         for name, program in missing:
@@ -65,11 +73,11 @@ class Installer:
     def _present(self, program: Program) -> bool:
         match program:
             case DebianProgram(_, executable, _) | InstalledProgram(executable, _):
-                return shutil.which(executable, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin") is not None
+                return find(executable) is not None
             case PythonProgram():
                 return (environment_folder(self.programs, program) / "complete").exists()
-            case _:
-                return True
+            case OwnModule(_, _, library):
+                return not library or _loads(library)
 
     def install_own(self, folder: Path, requirements: Sequence[str], report: Report) -> None:
         """Our own code in an environment that services may read. Raises ProgramError."""
@@ -77,10 +85,9 @@ class Installer:
 
     def _install_program(self, name: str, program: PythonProgram, report: Report) -> None:
         folder = environment_folder(self.programs, program)
-        # A requirement that no Python fulfils is not installed, whoever asks for it.
-        overrides = self.programs / f".{folder.name}.overrides"
-        files.write(overrides, "".join(f"{name} ; python_version < '0'\n" for name in program.without))
-        self._make_environment(folder, name, [*program.requirements, "--overrides", str(overrides)], report)
+        pins = self.programs / f"{folder.name}.txt"
+        files.write(pins, "\n".join(program.requirements) + "\n")
+        self._make_environment(folder, name, ["--no-deps", "-r", str(pins)], report)
 
     def _make_environment(self, folder: Path, name: str, requirements: Sequence[str], report: Report) -> None:
         files.make_directory(self.programs)
@@ -90,56 +97,85 @@ class Installer:
             _need_room(self.programs)
             # Without `complete` it is what a killed `up` left; uv's cache makes starting over cheap.
             files.remove(folder)
-            report(Progress(name, "installing", f"virtual environment for {requirements[0]}"))
+            report(Progress(name, "installing", f"virtual environment {folder.name}"))
             uv = str(Path(sys.executable).with_name("uv"))
             made = run([uv, "venv", "--quiet", "--no-config", "--python", self.python, str(folder)])
             check(made, f"making a virtual environment for {name}")
+            sources = package_sources()
             argv = [uv, "pip", "install", "--no-config", "--no-progress", "--compile-bytecode", "--link-mode=hardlink",
-                    "--python", str(folder / "bin/python"), *package_sources(), *requirements]  # fmt: skip
+                    "--python", str(folder / "bin/python"), *sources.options, *requirements]  # fmt: skip
             done = run(
                 argv,
-                env={"PYTHONDONTWRITEBYTECODE": ""},
+                env={**sources.environment, "PYTHONDONTWRITEBYTECODE": ""},
                 on_line=lambda line: report(Progress(name, "installing", line)),
             )
             hint = "check the network, or pip's settings (`pip config list`)"
-            check(done, f"installing {requirements[0]}", hint)
-            files.write(folder / "complete", "\n".join(requirements) + "\n")
+            check(done, f"installing {folder.name}", hint)
+            files.write(folder / "complete", "")
 
 
 def fetch_package(requirement: str, folder: Path) -> None:
     """Unpack one Python package, without what it depends on, into `folder`. Raises ProgramError."""
     uv = str(Path(sys.executable).with_name("uv"))
-    done = run([uv, "pip", "install", "--no-config", "--quiet", "--no-deps", *package_sources(),
-                "--target", str(folder), "--python", sys.executable, requirement])  # fmt: skip
+    sources = package_sources()
+    done = run(
+        [uv, "pip", "install", "--no-config", "--quiet", "--no-deps", *sources.options,
+         "--target", str(folder), "--python", sys.executable, requirement],
+        env=sources.environment,
+    )  # fmt: skip
     check(done, f"fetching {requirement}", "check the network, or pip's settings (`pip config list`)")
 
 
-def _title(program: Program) -> str:
+def _told(name: str, program: Program) -> str:
     match program:
-        case DebianProgram(package=title) | PythonProgram(environment=title) | InstalledProgram(executable=title):
-            return title
-        case OwnModule(module=title):
-            return title
+        case InstalledProgram(executable, hint):
+            return f"{name}: {executable} is not installed; {hint}"
+        case DebianProgram(package=title) | PythonProgram(environment=title) | OwnModule(package=title):
+            return f"{name}: {title} would be installed"
 
 
-def package_sources() -> list[str]:
-    """pip's own settings of where packages come from, as options for uv, which does not read them.
+@dataclass(frozen=True)
+class Sources:
+    """Where uv finds packages, and whose certificates count: addresses may hold passwords, so they stand in its
+    environment, which others cannot read."""
 
-    A site with a mirror, or a folder of wheels, has told pip; it should not have to tell us as well.
-    """
-    done = run([sys.executable, "-m", "pip", "config", "list"], timeout_s=30)
-    options: list[str] = []
-    for line in done.stdout.splitlines():
+    options: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def package_sources() -> Sources:
+    """What pip's own settings say: a site that has told pip of its mirror need not tell us as well."""
+    # -P: the folder that we are called in is not ours, and may hold a `pip.py`.
+    return sources_of(run([sys.executable, "-P", "-m", "pip", "config", "list"], timeout_s=30).stdout)
+
+
+def sources_of(pip_settings: str) -> Sources:
+    """The same from what `pip config list` printed."""
+    said: dict[str, list[str]] = {}
+    for line in pip_settings.splitlines():
         key, _, value = line.partition("=")
         words = value.strip("'\"").replace("\\n", " ").split()
-        match key.rpartition(".")[2]:
-            case "find-links":
-                options += [part for word in words for part in ("--find-links", word)]
-            case "index-url":
-                options += ["--default-index", words[0]]
-            case "extra-index-url":
-                options += [part for word in words if not word.startswith("file:") for part in ("--index", word)]
-    return options
+        # The first that pip lists is its environment's, which is also the one it follows.
+        if words:
+            said.setdefault(key.rpartition(".")[2], words)
+    further = [word for word in said.get("extra-index-url", []) if not word.startswith("file:")]
+    environment = {
+        "UV_DEFAULT_INDEX": "".join(said.get("index-url", [])[:1]),
+        "UV_INDEX": " ".join(further),
+        "UV_FIND_LINKS": ",".join(said.get("find-links", [])),
+    }
+    # uv brings certificates of its own; a site whose proxy has others put those into the machine's store.
+    cert = ("--cert", said["cert"][0]) if "cert" in said else ()
+    return Sources(("--system-certs", *cert), {name: value for name, value in environment.items() if value})
+
+
+def _loads(library: str) -> bool:
+    """Whether the machine has the shared library, wherever its loader looks."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _need_room(folder: Path) -> None:
@@ -154,7 +190,10 @@ def _need_room(folder: Path) -> None:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Two stacks may share the folder: one installs, the other waits."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise files.explained(error, path) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

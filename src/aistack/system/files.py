@@ -89,6 +89,64 @@ def remove(path: Path) -> bool:
     return True
 
 
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a file, or a folder with all in it, to `target`, whole or not at all; what was there is replaced.
+
+    Modes and times are kept, owners are not; sockets and pipes are left out. Raises UserError.
+    """
+    partial = target.with_name(f".{target.name}.copying")
+    remove(partial)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, partial, symlinks=True, ignore=_special)
+        else:
+            shutil.copy2(source, partial)
+        remove(target)
+        partial.rename(target)
+    except (OSError, shutil.Error) as error:
+        raise _copying_failed(error, target) from error
+
+
+def tree_size(folder: Path) -> int:
+    """The bytes of all regular files in `folder`."""
+    return sum(path.stat().st_size for path in _regular(folder))
+
+
+def tree_difference(first: Path, second: Path) -> str:
+    """The first file in which two folders differ, with why; "" when they hold the same."""
+    mine = {path.relative_to(first): path for path in _regular(first)}
+    theirs = {path.relative_to(second): path for path in _regular(second)}
+    if odd := sorted(mine.keys() ^ theirs.keys()):
+        return f"{odd[0]} is in one of them only"
+    different = (name for name, path in sorted(mine.items()) if _sha256(path) != _sha256(theirs[name]))
+    return next((f"{name} differs" for name in different), "")
+
+
+def _copying_failed(error: OSError | shutil.Error, target: Path) -> UserError:
+    if isinstance(error, shutil.Error):
+        source, _, why = error.args[0][0]
+        return UserError(f"cannot copy {source}: {why}", "check the disk and the permissions")
+    return explained(error, target)
+
+
+def _special(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not _kept(Path(folder) / name)]
+
+
+def _kept(path: Path) -> bool:
+    return path.is_symlink() or path.is_dir() or path.is_file()
+
+
+def _regular(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest(path: Path) -> str:
     """A file's content in sixteen characters that tell nothing about it; empty when it is not there."""
     try:

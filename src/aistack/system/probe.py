@@ -34,17 +34,14 @@ def wait(
     question: Callable[[], str | None],
     timeout_s: float,
     *,
-    give_up: Callable[[], str | None] = lambda: None,
     interval_s: float = 0.1,
 ) -> str | None:
-    """Ask until the answer is None (well), `give_up` says why not, or the time is over; returns the last reason."""
+    """Ask until the answer is None (well), or the time is over; returns the last reason."""
     end = time.monotonic() + timeout_s
     while True:
         reason = question()
         if reason is None:
             return None
-        if hopeless := give_up():
-            return hopeless
         if time.monotonic() >= end:
             return f"{reason} after {timeout_s:.0f} s"
         time.sleep(interval_s)

@@ -21,11 +21,10 @@ def run(
     argv: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
-    stdin: str | None = None,
     timeout_s: float | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> Finished:
-    """Run `argv` to its end. `env` is added to our own environment; secrets go through `stdin`.
+    """Run `argv` to its end. `env` is added to our own environment.
 
     With `on_line`, stdout and stderr are one stream and each line is handed on as it comes.
     Raises ProgramError when the program is missing or outlasts `timeout_s`; a non-zero exit is the
@@ -36,8 +35,8 @@ def run(
         if on_line is not None:
             return _run_by_line(argv, environment, on_line)
         done = subprocess.run(
-            argv, env=environment, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False,
-            stdin=subprocess.DEVNULL if stdin is None else None,
+            argv, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise ProgramError(f"{argv[0]} is not installed", f"install it, or check PATH: {argv[0]}") from error

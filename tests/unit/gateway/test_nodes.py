@@ -15,13 +15,16 @@ class ScriptedPeer:
         self.node = Node(name, kind, f"http://{name}")
         self.answer: Any = {"data": [{"id": model} for model in models]}
         self.asked = 0
+        self.turns = 1
 
     async def json(self, method: str, path: str, body: Any = None, timeout_s: float | None = None) -> Any:
         self.asked += 1
-        await asyncio.sleep(0)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        answer = self.answer
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 async def nodes_of(*peers: ScriptedPeer, default_models: tuple[str, ...] = ()) -> Nodes:
@@ -124,5 +127,23 @@ def test_checks_wanted_at_the_same_time_are_one() -> None:
         before = peer.asked
         await asyncio.gather(*(nodes.states[0].check() for _ in range(10)))
         assert peer.asked == before + 1
+
+    asyncio.run(scenario())
+
+
+def test_a_change_outdates_the_check_that_runs_while_it_is_made() -> None:
+    async def scenario() -> None:
+        peer = ScriptedPeer("a", "x")
+        nodes = await nodes_of(peer)
+        peer.turns = 100
+        early = asyncio.ensure_future(nodes.states[0].check())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert peer.asked == 2
+        nodes.states[0].outdate()
+        peer.turns, peer.answer = 1, {"data": [{"id": "new"}]}
+        await nodes.find("new")
+        await early
+        assert nodes.states[0].has("new")
 
     asyncio.run(scenario())

@@ -7,6 +7,7 @@ from aistack.models.names import (
     HubName,
     RegistryName,
     canonical,
+    fetched_in_clear,
     file_stem,
     from_file_stem,
     is_loopback,
@@ -96,3 +97,12 @@ def test_no_name_leaves_the_models_folder(name: str) -> None:
     assert "\x00" not in stem
     assert not stem.startswith(".")
     assert from_file_stem(stem) == canonical(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "in_clear"),
+    [("127.0.0.1:5000/library/x", True), ("http://localhost/x", True), ("https://localhost/library/x", False),
+     ("qwen3", False), ("hf.co/org/repo", False)],
+)  # fmt: skip
+def test_only_a_registry_on_this_machine_is_asked_in_clear(name: str, in_clear: bool) -> None:
+    assert fetched_in_clear(name) is in_clear

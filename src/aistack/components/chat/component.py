@@ -9,13 +9,11 @@ from aistack.components.base import (
     SecretValue,
     Service,
     StateDir,
+    locked,
 )
 from aistack.config.schema import Config
 
 VERSION = "0.12.4"
-# For embeddings and reranking in its own process, which the engine does here: gigabytes on disk, and five
-# CPU seconds and half of the memory at each start (docs/decisions/0007).
-NOT_NEEDED = ("sentence-transformers", "torch")
 
 # Open WebUI keeps its settings in its database after the first start and then ignores its environment.
 # These are the stack's to decide, so they are released before each start; all others stay the administrator's.
@@ -55,7 +53,7 @@ def services(config: Config) -> tuple[Service, ...]:
         Service(
             name="chat",
             title="Open WebUI (chat)",
-            program=PythonProgram("open-webui", (f"open-webui=={VERSION}",), "open-webui", without=NOT_NEEDED),
+            program=PythonProgram("open-webui", locked("chat"), "open-webui"),
             arguments=("serve", "--host", "{{ place.bind('chat') }}", "--port", "{{ config.chat.port }}"),
             environment=_environment(),
             ports=(Port("http", config.chat.port),),

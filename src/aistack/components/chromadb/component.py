@@ -1,6 +1,6 @@
 """ChromaDB, the vector store: the Rust server of `chroma run`, on loopback only, as it has no authentication."""
 
-from aistack.components.base import BackupSource, Health, Image, Port, PythonProgram, Service, StateDir
+from aistack.components.base import BackupSource, Health, Image, Port, PythonProgram, Service, StateDir, locked
 from aistack.config.schema import Config
 
 VERSION = "1.5.9"
@@ -12,7 +12,7 @@ def services(config: Config) -> tuple[Service, ...]:
         Service(
             name="chromadb",
             title="ChromaDB (vectors)",
-            program=PythonProgram("chromadb", (f"chromadb=={VERSION}",), "chroma"),
+            program=PythonProgram("chromadb", locked("chromadb"), "chroma"),
             arguments=(
                 "run",
                 "--path", "{{ place.state('chromadb', 'data') }}",

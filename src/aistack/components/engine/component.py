@@ -26,7 +26,8 @@ def _llamacpp(config: Config) -> Service:
     return Service(
         name="engine",
         title="Engine (llama.cpp)",
-        program=OwnModule("aistack.engine"),
+        # llama.cpp's wheel links to the compiler's OpenMP library and does not bring it; a bare Debian has none.
+        program=OwnModule("aistack.engine", package="libgomp1", library="libgomp.so.1"),
         arguments=("--settings", "{{ place.file('engine/settings.json') }}"),
         ports=(Port("http", config.engine.port),),
         states=(StateDir("run"),),
@@ -58,11 +59,12 @@ def _ollama(config: Config) -> Service:
             "OLLAMA_MODELS": "{{ place.state('engine', 'models') }}",
             "OLLAMA_NUM_PARALLEL": str(engine.num_parallel),
             "OLLAMA_MAX_LOADED_MODELS": str(engine.max_loaded_models),
-            "OLLAMA_KEEP_ALIVE": engine.keep_alive,
+            # Ollama reads Go's durations, which know no days, and falls back to 5m without a word.
+            "OLLAMA_KEEP_ALIVE": "{{ config.engine.keep_alive | seconds }}s",
             "OLLAMA_CONTEXT_LENGTH": str(engine.context_length),
             "OLLAMA_NO_CLOUD": "1",
-            "OLLAMA_NOHISTORY": "1",
         },
-        # Ollama has no health path of its own; its version costs nothing and needs no model.
-        health=Health("/api/version"),
+        # Ollama has no health path of its own; its version costs nothing and needs no model. It looks for
+        # graphics cards before it answers.
+        health=Health("/api/version", start_seconds=120),
     )

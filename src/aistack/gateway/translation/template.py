@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from aistack.gateway.refusals import bad_request
 
-_ACTION = re.compile(r"(\s*)\{\{(-?)\s*(.*?)\s*(-?)\}\}(\s*)", re.DOTALL)
 _FIELD = re.compile(r"\.(System|Prompt|Response)")
 _LONGEST = 100_000
 
@@ -58,10 +57,16 @@ def _branch(action: str, values: dict[str, str], branches: list[bool]) -> None:
 
 def _pieces(template: str) -> Iterator[tuple[bool, str]]:
     """The template as (is an action, text) in order, with the trimming marks obeyed."""
-    position = 0
-    for match in _ACTION.finditer(template):
-        before, trim_before, action, trim_after, after = match.groups()
-        yield False, template[position : match.start()] + ("" if trim_before else before)
-        yield True, action
-        position = match.end() if trim_after else match.end() - len(after)
-    yield False, template[position:]
+    position, trimming = 0, False
+    # No regular expression: one that takes white space and anything lazily can be made to take for ever.
+    while (start := template.find("{{", position)) >= 0 and (end := template.find("}}", start)) >= 0:
+        text, action = template[position:start], template[start + 2 : end]
+        yield False, _trimmed(text, left=trimming, right=action.startswith("-"))
+        yield True, action.removeprefix("-").removesuffix("-").strip()
+        position, trimming = end + 2, action.endswith("-")
+    yield False, _trimmed(template[position:], left=trimming, right=False)
+
+
+def _trimmed(text: str, *, left: bool, right: bool) -> str:
+    text = text.lstrip() if left else text
+    return text.rstrip() if right else text

@@ -28,7 +28,7 @@ def _ours(owner: Owner, own_pids: frozenset[int]) -> bool:
 
 
 def _taken(service: str, address: str, port: int, owner: Owner) -> Finding:
-    command = " ".join(owner.command)
+    command = " ".join(owner.command).strip()
     running = f", running `{command[:120]}`" if command else ""
     look = f"see `ps -fp {owner.pid}`" if owner.pid else f"see `sudo ss -ltnp sport = :{port}`"
     return Finding(

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from aistack.gateway.refusals import Refusal
@@ -53,3 +55,15 @@ def test_what_is_not_known_is_refused(template: str) -> None:
     with pytest.raises(Refusal) as refused:
         filled(template, system="", prompt="x")
     assert refused.value.status == 400
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("hostile", ["{{" * 50_000, " " * 100_000, "{{" + " " * 99_000, "{{-" * 33_000 + "}}"])
+def test_a_hostile_template_is_read_once(hostile: str) -> None:
+    """Quadratic reading would take minutes, and hold up everybody."""
+    with contextlib.suppress(Refusal):
+        filled(hostile, system="", prompt="x")
+
+
+def test_marks_trim_the_white_space_beside_them() -> None:
+    assert filled("a \n {{- .Prompt -}} \n b {{ .Prompt }} c", system="", prompt="X") == "aXb X c"

@@ -1,0 +1,69 @@
+"""`aistack move`: to another runtime, with everything."""
+
+import os
+import pwd
+
+import click
+
+from aistack.cli.progress import Reporter
+from aistack.config.paths import Paths, find_paths
+from aistack.errors import UserError
+from aistack.operations.move import confirm_move, move_back, move_stack, old_paths, unconfirmed
+from aistack.operations.stack import open_stack
+from aistack.runtimes import RUNTIMES
+
+
+@click.command("move")
+@click.option("--to", "runtime", type=click.Choice(sorted(RUNTIMES)), help="The runtime to move to.")
+@click.option("--of", "user", metavar="USER", help="Move the stack of this user to root's places.")
+@click.option("--confirm", is_flag=True, help="Remove what the last move kept of the old stack.")
+@click.option("--back", is_flag=True, help="Return to the stack as it was before the last move.")
+@click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
+def move_command(runtime: str | None, user: str | None, confirm: bool, back: bool, yes: bool) -> None:
+    """Move the stack to another runtime, with all its data.
+
+    Accounts, chats, keys, documents and models come along. The old stack is stopped, its data are copied and
+    compared, and the new one is started. What the old one had is kept until --confirm.
+    """
+    if [runtime is not None, confirm, back].count(True) != 1:
+        raise click.UsageError("one of --to, --confirm and --back is needed")
+    if confirm:
+        stack = open_stack()
+        for folder in confirm_move(stack):
+            click.echo(f"removed {folder}")
+        return
+
+    def ask(question: str) -> bool:
+        return yes or click.confirm(question, default=True, err=True)
+
+    if back:
+        stack = open_stack(confirm=ask)
+        note = unconfirmed(stack)
+        if note and not ask(f"return to {note.was}? What was written since the move is lost"):
+            raise click.Abort
+        with Reporter() as reporter:
+            old = open_stack(old_paths(note), ask, note.was) if note else stack
+            move_back(stack, old, reporter.report, reporter.model)
+        click.echo("Everything is as it was before the move.")
+        return
+    old = open_stack(_paths_of(user) if user else None, ask)
+    if old.config.runtime == runtime and not user:
+        raise UserError(f"the stack is on {runtime} already", "`aistack status` shows it")
+    new = open_stack(find_paths(os.environ, os.geteuid()), ask, runtime, old)
+    with Reporter() as reporter:
+        notes = move_stack(old, new, reporter.report, reporter.model)
+    for told in notes:
+        click.echo(f"note: {told}", err=True)
+    click.echo(f"The stack runs on {runtime} now, with all its data.")
+    click.echo("When you have seen that all is well: `aistack move --confirm`. Else: `aistack move --back`.")
+
+
+def _paths_of(user: str) -> Paths:
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise UserError(f"there is no user {user}", "name the one whose stack is to be moved") from None
+    return find_paths({"HOME": entry.pw_dir}, entry.pw_uid)
+
+
+COMMANDS = (move_command,)
