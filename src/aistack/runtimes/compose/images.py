@@ -1,9 +1,11 @@
 """The images: the Dockerfile of our own, what it is called, and how images come to this machine."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from aistack import __version__
+from aistack.components import COMPONENTS
+from aistack.components.base import OwnModule
+from aistack.config.schema import Config
 from aistack.runtimes import own
 from aistack.runtimes.base import Progress, Report
 from aistack.runtimes.compose.docker import Docker
@@ -38,9 +40,10 @@ RUN ${{INSTALL}} aistack=={__version__}
 """
 _TAIL = """\
 
-FROM ${BASE}
+FROM ${{BASE}}
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends {packages} && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/aistack /opt/aistack
-ENV PATH=/opt/aistack/bin:${PATH} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/aistack/bin:${{PATH}} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 """
 
@@ -52,11 +55,12 @@ def own_image() -> str:
 
 def dockerfile(checkout: Path | None) -> str:
     """Builds our image: from a checkout, which is its context, or from the published package, with no context."""
-    return (
-        _HEAD.format("in a checkout of aistack" if checkout else "in any folder")
-        + (_CHECKOUT if checkout else _PACKAGE)
-        + _TAIL
-    )
+    # Of all services, also those that this stack does without: the image is the same for every stack.
+    ours = [service.program for component in COMPONENTS for service in component(Config())]
+    packages = sorted({one.package for one in ours if isinstance(one, OwnModule) and one.package})
+    tail = _TAIL.format(packages=" ".join(packages))
+    place = "in a checkout of aistack" if checkout else "in any folder"
+    return _HEAD.format(place) + (_CHECKOUT if checkout else _PACKAGE) + tail
 
 
 def bring(docker: Docker, reference: str, recipe: Path, report: Report) -> None:
@@ -77,9 +81,14 @@ def bring(docker: Docker, reference: str, recipe: Path, report: Report) -> None:
     checkout = own.checkout()
     files.write(recipe, dockerfile(checkout))
     tell(f"building {reference}")
-    # The machine's own network, as a mirror of packages may be reached by nothing else.
-    done = docker.run("build", "--network", "host", "--tag", reference, "--file", str(recipe), *_mirrors(),
-                      str(checkout or recipe.parent), on_line=tell)  # fmt: skip
+    sources = package_sources().environment
+    mirrors = {"PIP_INDEX_URL": sources.get("UV_DEFAULT_INDEX", ""), "PIP_EXTRA_INDEX_URL": sources.get("UV_INDEX", "")}
+    told = {name: value for name, value in mirrors.items() if value}
+    # The machine's own network, as a mirror of packages may be reached by nothing else. Addresses of mirrors may hold
+    # passwords, so Docker takes them from its environment.
+    arguments = [part for name in told for part in ("--build-arg", name)]
+    done = docker.run("build", "--network", "host", "--tag", reference, "--file", str(recipe), *arguments,
+                      str(checkout or recipe.parent), on_line=tell, env=told)  # fmt: skip
     check(done, f"building the image {reference}", "read what it says above; `aistack up` tries again")
 
 
@@ -89,12 +98,3 @@ def remove_older(docker: Docker) -> None:
     for line in docker.run("images", name, "--format", "{{.Tag}}").stdout.split():
         if line != tag:
             docker.run("rmi", f"{name}:{line}")
-
-
-def _mirrors() -> Iterator[str]:
-    """Where pip on this machine takes packages from, for pip in the build."""
-    names = {"--default-index": "PIP_INDEX_URL", "--index": "PIP_EXTRA_INDEX_URL"}
-    sources = package_sources()
-    for option, value in zip(sources[::2], sources[1::2], strict=True):
-        if option in names and not value.startswith("file:"):
-            yield from ("--build-arg", f"{names[option]}={value}")
