@@ -26,6 +26,11 @@ def up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
     May be killed at any moment: the next call goes on from what it finds. Raises UserError.
     """
     stack.runtime.admit()
+    return bring_up(stack, report, model_news)
+
+
+def bring_up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
+    """The same on a machine that was found fit already. Raises UserError."""
     with changing(stack.paths.run):
         # Before anything is installed or written: a port that is another's is the site's to settle.
         _refuse_taken_ports(stack, stack.changes())
