@@ -58,9 +58,8 @@ def _install_with_sudo(packages: Sequence[str], on_line: Callable[[str], None]) 
     hint = f"run `sudo -v` first, or as root: {sys.executable} -m aistack.runtimes.debian {' '.join(packages)}"
     if shutil.which("sudo") is None:
         raise UserError(f"only root may install packages ({' '.join(packages)}), and there is no sudo", hint)
-    # With a terminal sudo may ask for the password there; without one it must not wait for it.
-    quiet = () if sys.stdin.isatty() else ("-n",)
-    done = run(["sudo", *quiet, sys.executable, "-m", "aistack.runtimes.debian", *packages], on_line=on_line)
+    # It must not ask for the password: the progress on the terminal would wipe the question away.
+    done = run(["sudo", "-n", sys.executable, "-m", "aistack.runtimes.debian", *packages], on_line=on_line)
     if done.status:
         raise UserError(f"sudo could not install {' '.join(packages)}", hint)
 
