@@ -1,5 +1,5 @@
 # The two commands: `make up` brings the stack up, `make test` runs every test.
-.PHONY: up test check bench docs
+.PHONY: up test check bench docs golden
 
 up:            ## bring the stack up (a second time changes nothing)
 	@scripts/bootstrap
@@ -24,3 +24,7 @@ bench:         ## measurements side by side; writes docs/benchmarks.md
 docs:          ## what is generated from the code: the sample file and the reference
 	@scripts/bootstrap dev
 	.venv/bin/python -m aistack.config.reference
+
+golden:        ## the trees that the examples render to, after a change that was meant
+	@scripts/bootstrap dev
+	AISTACK_WRITE_GOLDEN=1 .venv/bin/pytest -q tests/unit/test_golden.py

@@ -50,6 +50,14 @@ class Plan:
         raise ConfigError(f"there is no service {name!r}", f"services of this stack: {known}")
 
     @property
+    def gpu(self) -> str:
+        """The vendor whose graphics cards are used, `nvidia` or `amd`; "" without any."""
+        wished = self.config.engine.gpu
+        if wished == "auto":
+            return next((gpu.vendor for gpu in self.host.gpus if gpu.usable and gpu.vendor in ("nvidia", "amd")), "")
+        return "" if wished == "none" else wished
+
+    @property
     def secret_names(self) -> tuple[str, ...]:
         """Every secret that a service of the plan uses."""
         return tuple(dict.fromkeys(name for service in self.services for name in service.secret_names))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from jinja2 import Environment, StrictUndefined
 
-from aistack.components.base import ConfigFile, Program, SecretValue, Service
+from aistack.components.base import ConfigFile, SecretValue, Service
 from aistack.plan import Plan
 
 
@@ -47,17 +47,23 @@ class Placement(Protocol):
         """Where `service` finds a file of the site: `certificate` or `certificate_key`."""
         ...
 
-    def executable(self, program: Program) -> tuple[str, ...]:
-        """The command that starts `program`, to which its arguments are added."""
+    def executable(self, service: Service) -> tuple[str, ...]:
+        """The command that starts the program of `service`, to which its arguments are added."""
         ...
 
-    def revision(self, program: Program) -> str:
-        """What tells one build of `program` from the next where its command does not; else empty."""
+    def revision(self, service: Service) -> str:
+        """What a service must be started anew for beside what is rendered for it: another build of its program,
+        other confines; empty when there is nothing such."""
         ...
 
     @property
     def models(self) -> str:
         """The folder of the model store."""
+        ...
+
+    @property
+    def machine_root(self) -> str:
+        """What a service that sees the machine finds before the paths of its files; empty where they are its own."""
         ...
 
     @property
@@ -153,7 +159,7 @@ class _Renderer:
         return RenderedFile(file.path, self.text(file.template), file.mode, file.reloadable)
 
     def service(self, service: Service) -> RenderedService:
-        argv = (*self._place.executable(service.program), *(self.text(part) for part in service.arguments))
+        argv = (*self._place.executable(service), *(self.text(part) for part in service.arguments))
         plain = {k: self.text(v) for k, v in service.environment.items() if isinstance(v, str)}
         secret = {k: v for k, v in service.environment.items() if isinstance(v, SecretValue)}
         prepare = tuple(self.text(part) for part in service.prepare)
@@ -165,7 +171,7 @@ class _Renderer:
         handed = {name: self._digest(self._place.handed(service.name, name)) for name in service.handed}
         # A socket that is moved by a reload may fail to open without anybody being told.
         sockets = [(port.address, port.number) for port in service.ports]
-        build = self._place.revision(service.program)
+        build = self._place.revision(service)
         return RenderedService(
             service, argv, plain, secret, prepare, files,
             restart_hash=_hash(argv, plain, forms, prepare, fixed, secrets, sockets, build),

@@ -23,6 +23,7 @@ from aistack.runtimes import process
 from aistack.system import files
 from aistack.system.run import run
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -121,3 +122,20 @@ def test_our_own_programs_take_their_settings(tmp_path: Path, values: dict[str, 
         engine = engine_settings.load(tmp_path / "engine/settings.json")
         assert engine.models_dir == stack.models.root
         assert engine.threads >= 1
+
+
+@pytest.mark.parametrize("folder", sorted(GOLDEN.glob("*/compose")), ids=lambda path: path.parent.name)
+@needs("docker-compose")
+def test_compose_takes_every_example(folder: Path) -> None:
+    file = str(folder / "compose.yaml")
+    done = run(["docker-compose", "--project-directory", str(folder), "--file", file, "config", "--quiet"])
+    assert (done.status, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("folder", sorted(GOLDEN.glob("*/compose")), ids=lambda path: path.parent.name)
+@needs("promtool")
+def test_prometheus_takes_every_example(folder: Path) -> None:
+    done = run(
+        [shutil.which("promtool", path=_PATH) or "promtool", "check", "config", f"{folder}/prometheus/prometheus.yml"]
+    )
+    assert done.status == 0, done.stderr

@@ -1,6 +1,7 @@
-"""`init` and `check`: how stack.toml comes to be, and whether it is right; and the packages tests need."""
+"""`init`, `check`, `render`: how stack.toml comes to be, is it right, what comes of it; and the packages tests need."""
 
 import os
+from pathlib import Path
 
 import click
 
@@ -12,6 +13,7 @@ from aistack.errors import UserError
 from aistack.hardware import facts
 from aistack.hardware.fit import suggest_chat_model
 from aistack.operations.stack import open_stack
+from aistack.operations.write_tree import tree, write_tree
 from aistack.runtimes.programs import Installer
 from aistack.system import files
 from aistack.system.run import run
@@ -61,6 +63,19 @@ def check_command() -> None:
     click.echo(f"{stack.paths.stack_toml} is right: {len(stack.plan.services)} services")
 
 
+@click.command("render")
+@click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder to write them to.")
+def render_command(output: Path | None) -> None:
+    """Show the files that `up` would write, or write them to a folder; they hold no secrets."""
+    stack = open_stack()
+    if output is None:
+        for place, file in tree(stack):
+            click.echo(f"### {place}\n{file.content}")
+    else:
+        for path in write_tree(stack, output):
+            click.echo(str(path))
+
+
 @click.command("install-packages", hidden=True)
 @click.argument("packages", nargs=-1, required=True)
 @click.option("--yes", "-y", is_flag=True)
@@ -72,4 +87,4 @@ def install_command(packages: tuple[str, ...], yes: bool) -> None:
         installer.install_packages(packages, reporter.report)
 
 
-COMMANDS = (init_command, check_command, install_command)
+COMMANDS = (init_command, check_command, render_command, install_command)

@@ -32,6 +32,10 @@ def _store() -> Iterator[KeyStore]:
         yield store
     finally:
         store.close()
+        # The gateway may be another user, to whom the folder belongs.
+        owner = database.parent.stat()
+        for file in database.parent.iterdir():
+            files.give(file, owner.st_uid, owner.st_gid)
 
 
 @keys_group.command("create")

@@ -57,7 +57,8 @@ class Image:
     """The container image that brings a program, pinned by `tag`.
 
     `command` is what starts it there; `skip` of the service's arguments stand in it already. `probe` is what in
-    the image can ask a health path; "" when nothing can.
+    the image can ask a health path; "" when nothing can. `instead` is the site's own choice, a full reference.
+    `amd` is added to the tag for AMD's graphics cards.
     """
 
     name: str
@@ -65,9 +66,12 @@ class Image:
     command: tuple[str, ...]
     probe: Literal["curl", "wget", "bash", "python", "ollama", ""]
     skip: int = 0
+    instead: str = ""
+    amd: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.name}:{self.tag}"
+    def reference(self, gpu: str) -> str:
+        """What Docker calls it; `gpu` is the vendor of the cards to use, "" without any."""
+        return self.instead or f"{self.name}:{self.tag}{self.amd if gpu == 'amd' else ''}"
 
 
 Program = DebianProgram | PythonProgram | OwnModule | InstalledProgram

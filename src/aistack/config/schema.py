@@ -53,6 +53,7 @@ Retention = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}(h|d|w|y)
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,255}$")]
 # Open WebUI takes user@host.tld, and user@localhost for a machine without a domain.
 Mail = Annotated[str, StringConstraints(pattern=r"^[^@\s\"'\\]+@([^@\s\"'\\]+\.[^@\s\"'\\]+|localhost)$")]
+Image = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][A-Za-z0-9._/:@-]{0,255})?$")]
 # Shown in pages and passed on in environments: no control characters, no quotes to escape.
 Title = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\"'\\<>{}]{1,60}$")]
 
@@ -153,6 +154,11 @@ class Engine(Table):
         description="Tokens each of these requests may span; memory grows with the product.",
     )
     threads: int = Field(0, ge=0, le=1024, description="Processor threads; 0: one a core. (Only llamacpp.)")
+    gpu: Literal["auto", "none", "nvidia", "amd"] = Field(
+        "auto",
+        description='Whose graphics cards it may use; "auto": those that work, if there are any. (Only ollama, under\n'
+        "systemd and in containers.)",
+    )
 
 
 class Models(Table):
@@ -193,13 +199,27 @@ class Locations(Table):
     )
 
 
+class Images(Table):
+    """Container images to use instead of the pinned ones, such as `registry.example/nginx:1.28.0`. (Only compose.)"""
+
+    aistack: Image = Field("", description="Gateway, engine and exporter. Empty: built here.")
+    nginx: Image = Field("", description="nginx, 1.27.3 or newer.")
+    chat: Image = Field("", description="Open WebUI.")
+    chromadb: Image = Field("", description="ChromaDB.")
+    prometheus: Image = Field("", description="Prometheus.")
+    node_exporter: Image = Field("", description="The exporter for the machine.")
+    nginx_exporter: Image = Field("", description="The exporter for nginx.")
+    ollama: Image = Field("", description="Ollama.")
+
+
 class Config(Table):
     """The whole of stack.toml."""
 
-    runtime: Literal["process", "systemd"] = Field(
+    runtime: Literal["process", "systemd", "compose"] = Field(
         "process",
         description='What keeps the services running. "process": plain processes under supervisord, as any user.\n'
-        '"systemd": hardened units with a user each; needs root.',
+        '"systemd": hardened units with a user each; needs root.\n'
+        '"compose": containers, by Docker Compose.',
     )
     site: Site = Site()
     proxy: Proxy = Proxy()
@@ -210,3 +230,4 @@ class Config(Table):
     vectors: Vectors = Vectors()
     monitoring: Monitoring = Monitoring()
     paths: Locations = Locations()
+    images: Images = Images()

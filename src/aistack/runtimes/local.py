@@ -13,12 +13,12 @@ from aistack.components.base import (
     DebianProgram,
     InstalledProgram,
     OwnModule,
-    Program,
     PythonProgram,
     Service,
 )
 from aistack.config.paths import Paths
 from aistack.config.schema import Config
+from aistack.render import Placement
 from aistack.runtimes import own
 from aistack.runtimes.programs import SYSTEM_PATH, environment_folder, find
 
@@ -75,6 +75,11 @@ class LocalPlacement:
         return Path(self.config.paths.programs or self.paths.programs)
 
     @property
+    def machine_root(self) -> str:
+        """Nothing: services see the paths that everybody sees."""
+        return ""
+
+    @property
     def public_bind(self) -> str:
         """The proxy's address, in brackets when it is IPv6."""
         address = self.config.proxy.address
@@ -119,24 +124,29 @@ class LocalPlacement:
         """The full path of `executable`, or just its name while it is not installed."""
         return find(executable) or executable
 
-    def executable(self, program: Program) -> tuple[str, ...]:
-        """The command that starts `program`."""
-        match program:
+    def executable(self, service: Service) -> tuple[str, ...]:
+        """The command that starts the program of `service`."""
+        match service.program:
             case OwnModule(module):
                 return (*self.module_command, module)
-            case PythonProgram():
+            case PythonProgram() as program:
                 return (str(environment_folder(self.programs, program) / "bin" / program.executable),)
-            case DebianProgram() | InstalledProgram():
-                return (self.find(program.executable),)
+            case DebianProgram(executable=name) | InstalledProgram(executable=name):
+                return (self.find(name),)
 
-    def revision(self, program: Program) -> str:
+    def revision(self, service: Service) -> str:
         """Our own code and what it stands on: a running service must not outlive an update."""
-        return own.revision() if isinstance(program, OwnModule) else ""
+        return own.revision() if isinstance(service.program, OwnModule) else ""
 
     def expand(self, text: str) -> str:
         """A template that needs nothing but `place`; `{{ staged }}` is left standing."""
-        jinja = Environment(undefined=StrictUndefined)  # noqa: S701 - no HTML is rendered
-        return jinja.from_string(text).render(place=self, staged="{{ staged }}")
+        return expanded(text, self)
+
+
+def expanded(text: str, place: Placement) -> str:
+    """A template that needs nothing but `place`; `{{ staged }}` is left standing."""
+    jinja = Environment(undefined=StrictUndefined)  # noqa: S701 - no HTML is rendered
+    return jinja.from_string(text).render(place=place, staged="{{ staged }}")
 
 
 def site_files(paths: Paths, config: Config) -> Mapping[str, Path]:

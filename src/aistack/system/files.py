@@ -56,6 +56,25 @@ def make_directory(path: Path, mode: int = 0o755) -> None:
         raise explained(error, path) from error
 
 
+def give(path: Path, user: int, group: int) -> None:
+    """Make `path`, and all in it, belong to `user` and `group`; nothing is done where it does. Raises UserError.
+
+    What lies in a folder is only looked at when the folder itself is another's.
+    """
+    try:
+        found = path.lstat()
+        if (found.st_uid, found.st_gid) == (user, group):
+            return
+        # The folder itself comes last, so that a change that was cut short is taken up again.
+        for one in (*(path.rglob("*") if path.is_dir() and not path.is_symlink() else ()), path):
+            with contextlib.suppress(FileNotFoundError):  # what a running service removes meanwhile
+                os.chown(one, user, group, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise explained(error, path) from error
+
+
 def remove(path: Path) -> bool:
     """Remove a file or a whole directory; returns whether there was one. Raises UserError."""
     try:

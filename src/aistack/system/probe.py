@@ -1,6 +1,10 @@
-"""The only place that asks a port: is the service behind it well?"""
+"""The only place that asks a port: is the service behind it well?
+
+`python -m aistack.system.probe URL` is the health check in our own containers.
+"""
 
 import http.client
+import sys
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -41,3 +45,7 @@ def wait(
         if time.monotonic() >= end:
             return f"{reason} after {timeout_s:.0f} s"
         time.sleep(interval_s)
+
+
+if __name__ == "__main__":
+    sys.exit(ask(sys.argv[1]))

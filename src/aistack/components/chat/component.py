@@ -67,6 +67,7 @@ def services(config: Config) -> tuple[Service, ...]:
                 ("python", "-m", "uvicorn", "open_webui.main:app", "--forwarded-allow-ips", "*"),
                 "curl",
                 skip=1,
+                instead=config.images.chat,
             ),
             memory_mib=4096,
             backups=(
@@ -88,6 +89,8 @@ def _environment() -> dict[str, str | SecretValue]:
         **_QUIET,
         "DATA_DIR": "{{ place.state('chat', 'data') }}",
         "HOME": "{{ place.state('chat', 'data') }}",
+        # It copies its pictures there at each start, beside its own code unless told otherwise.
+        "STATIC_DIR": "{{ place.state('chat', 'data') }}/static",
         "WEBUI_NAME": "{{ config.site.name }}",
         "WEBUI_URL": "{{ public.origin }}",
         "CORS_ALLOW_ORIGIN": "{{ public.origins | join(';') }}",

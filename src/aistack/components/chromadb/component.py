@@ -22,7 +22,7 @@ def services(config: Config) -> tuple[Service, ...]:
             environment={"ANONYMIZED_TELEMETRY": "False"},
             ports=(Port("http", config.vectors.port),),
             states=(StateDir("data", usual="chromadb"),),
-            image=Image("chromadb/chroma", VERSION, ("chroma",), "bash"),
+            image=Image("chromadb/chroma", VERSION, ("chroma",), "bash", instead=config.images.chromadb),
             memory_mib=8192,
             health=Health("/api/v2/heartbeat"),
             backups=(BackupSource("directory", "data"),),

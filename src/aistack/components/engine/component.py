@@ -51,7 +51,7 @@ def _ollama(config: Config) -> Service:
         states=(StateDir("models", usual="ollama"),),
         outbound=True,
         uses_gpu=True,
-        image=Image("ollama/ollama", OLLAMA, ("ollama",), "ollama"),
+        image=Image("ollama/ollama", OLLAMA, ("ollama",), "ollama", instead=config.images.ollama, amd="-rocm"),
         tasks=2048,
         environment={
             "HOME": "{{ place.state('engine', 'models') }}",

@@ -56,7 +56,7 @@ def services(config: Config) -> tuple[Service, ...]:
             health=Health("/health", port="status"),
             after=("gateway",),
             talks_to=("gateway", "chat", "prometheus"),
-            image=Image("nginx", "1.28.0", ("nginx",), "curl"),
+            image=Image("nginx", "1.28.0", ("nginx",), "curl", instead=config.images.nginx),
             memory_mib=512,
         ),
     )

@@ -42,7 +42,7 @@ def services(config: Config) -> tuple[Service, ...]:
             health=Health("/prometheus/-/ready", start_seconds=60),
             scrape=Scrape("/prometheus/metrics"),
             talks_to=("engine", "exporter", "gateway", "nginx-exporter", "node-exporter"),
-            image=Image("prom/prometheus", "v3.13.0", ("prometheus",), "wget"),
+            image=Image("prom/prometheus", "v3.13.0", ("prometheus",), "wget", instead=config.images.prometheus),
             memory_mib=4096,
         ),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from aistack.components.base import OwnModule, Program
+from aistack.components.base import OwnModule, Service
 from aistack.runtimes import own
 from aistack.runtimes.local import LocalPlacement, site_files
 
@@ -95,6 +95,6 @@ class SystemdPlacement(LocalPlacement):
         """What runs a module of aistack."""
         return (str(self.own_environment / "bin" / "python"), "-m")
 
-    def revision(self, program: Program) -> str:
+    def revision(self, service: Service) -> str:
         """Nothing: the path of our own modules tells their build."""
-        return "" if isinstance(program, OwnModule) else super().revision(program)
+        return "" if isinstance(service.program, OwnModule) else super().revision(service)

@@ -276,8 +276,7 @@ class SystemdRuntime:
 
 def make(paths: Paths, plan: Plan, confirm: Callable[[str], bool]) -> SystemdRuntime:
     """The systemd runtime of a stack."""
-    gpu = next((gpu.vendor for gpu in plan.host.gpus if gpu.usable), "")
-    placement = SystemdPlacement(paths, plan.config, plan.services, gpu)
+    placement = SystemdPlacement(paths, plan.config, plan.services, plan.gpu)
     found = re.search(r"systemd (\d+)", run(["systemctl", "--version"]).stdout)
     installer = Installer(placement.programs, confirm, own.shared_python())
     return SystemdRuntime(paths, placement, installer, int(found[1]) if found else 0)

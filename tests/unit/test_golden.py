@@ -1,0 +1,70 @@
+"""Every example, rendered for a runtime, is what lies below tests/golden: whoever changes it sees what comes of it.
+
+`make golden` writes the trees anew.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aistack.config.load import parse
+from aistack.config.paths import Paths
+from aistack.config.schema import Config
+from aistack.hardware.facts import gather
+from aistack.plan import Plan, make_plan
+from aistack.render import render
+from aistack.runtimes.base import Runtime
+from aistack.runtimes.compose.confines import Ground
+from aistack.runtimes.compose.docker import Docker
+from aistack.runtimes.compose.placement import ComposePlacement
+from aistack.runtimes.compose.runtime import ComposeRuntime
+from aistack.system import files
+from aistack.system.run import run
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests/golden"
+EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+PATHS = Paths(Path("/etc/ai-stack"), Path("/var/lib/ai-stack"))
+HOST = replace(gather(run, ROOT / "tests/fixtures/hosts/laptop"), host_names=("lap",), addresses=("10.0.0.7",))
+
+
+def compose(plan: Plan) -> Runtime:
+    """As root, with a name for our image that does not change with our code."""
+    groups = (44, 109) if plan.gpu == "amd" else ()
+    ground = Ground(PATHS, plan.config, plan.services, (10001, 10001), "aistack:golden", plan.gpu, groups)
+    return ComposeRuntime(PATHS, ComposePlacement(ground), Docker("ai-stack", PATHS.generated))
+
+
+RUNTIMES: Mapping[str, Callable[[Plan], Runtime]] = {"compose": compose}
+
+
+def rendered(example: Path, runtime: str) -> dict[str, str]:
+    """The tree that `up` would write, by path."""
+    config: Config = parse(example.read_text())
+    plan = make_plan(config, HOST)
+    made = RUNTIMES[runtime](plan)
+    wanted = render(plan, made.placement, lambda _: "same")
+    return {str(Path(file.path).relative_to(PATHS.generated)): file.content for file in made.tree(wanted)}
+
+
+def kept(folder: Path) -> dict[str, str]:
+    """The tree below `folder`, by path."""
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_rendered_as_it_was(example: Path, runtime: str) -> None:
+    folder, found = GOLDEN / example.stem / runtime, rendered(example, runtime)
+    if os.environ.get("AISTACK_WRITE_GOLDEN"):
+        files.remove(folder)
+        for path, text in found.items():
+            files.write(folder / path, text)
+    assert found == kept(folder)
+
+
+def test_every_tree_belongs_to_an_example() -> None:
+    assert {path.name for path in GOLDEN.iterdir()} == {path.stem for path in EXAMPLES}
