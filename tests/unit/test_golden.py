@@ -21,6 +21,10 @@ from aistack.runtimes.compose.confines import Ground
 from aistack.runtimes.compose.docker import Docker
 from aistack.runtimes.compose.placement import ComposePlacement
 from aistack.runtimes.compose.runtime import ComposeRuntime
+from aistack.runtimes.own import revision
+from aistack.runtimes.programs import Installer
+from aistack.runtimes.systemd.placement import SystemdPlacement
+from aistack.runtimes.systemd.runtime import SystemdRuntime
 from aistack.system import files
 from aistack.system.run import run
 
@@ -38,7 +42,13 @@ def compose(plan: Plan) -> Runtime:
     return ComposeRuntime(PATHS, ComposePlacement(ground), Docker("ai-stack", PATHS.generated))
 
 
-RUNTIMES: Mapping[str, Callable[[Plan], Runtime]] = {"compose": compose}
+def systemd(plan: Plan) -> Runtime:
+    """As Debian 12 has it."""
+    placement = SystemdPlacement(PATHS, plan.config, plan.services, plan.gpu)
+    return SystemdRuntime(PATHS, placement, Installer(placement.programs, lambda _: False), 252)
+
+
+RUNTIMES: Mapping[str, Callable[[Plan], Runtime]] = {"compose": compose, "systemd": systemd}
 
 
 def rendered(example: Path, runtime: str) -> dict[str, str]:
@@ -47,7 +57,12 @@ def rendered(example: Path, runtime: str) -> dict[str, str]:
     plan = make_plan(config, HOST)
     made = RUNTIMES[runtime](plan)
     wanted = render(plan, made.placement, lambda _: "same")
-    return {str(Path(file.path).relative_to(PATHS.generated)): file.content for file in made.tree(wanted)}
+    return {_kept_as(Path(file.path)): file.content.replace(revision(), "REVISION") for file in made.tree(wanted)}
+
+
+def _kept_as(path: Path) -> str:
+    inside = path.is_relative_to(PATHS.generated)
+    return str(path.relative_to(PATHS.generated if inside else "/"))
 
 
 def kept(folder: Path) -> dict[str, str]:

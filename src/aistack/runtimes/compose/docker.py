@@ -64,10 +64,12 @@ class Docker:
     _seen: dict[str, Container] = field(default_factory=dict)
     _seen_at: float = float("-inf")
 
-    def run(self, *arguments: str, on_line: Callable[[str], None] | None = None) -> Finished:
+    def run(
+        self, *arguments: str, on_line: Callable[[str], None] | None = None, env: Mapping[str, str] | None = None
+    ) -> Finished:
         """`docker` with `arguments`. Raises UserError, with the cure, when there is no Docker or it does not answer."""
         try:
-            done = run(["docker", *arguments], on_line=on_line)
+            done = run(["docker", *arguments], on_line=on_line, env=env)
         except ProgramError:
             raise UserError("Docker is not installed", "install docker.io, or Docker's own docker-ce") from None
         if done.status:

@@ -1,6 +1,6 @@
 """The images: the Dockerfile of our own, what it is called, and how images come to this machine."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 from aistack import __version__
@@ -78,8 +78,11 @@ def bring(docker: Docker, reference: str, recipe: Path, report: Report) -> None:
     files.write(recipe, dockerfile(checkout))
     tell(f"building {reference}")
     # The machine's own network, as a mirror of packages may be reached by nothing else.
-    done = docker.run("build", "--network", "host", "--tag", reference, "--file", str(recipe), *_mirrors(),
-                      str(checkout or recipe.parent), on_line=tell)  # fmt: skip
+    # An argument without a value is taken from the environment: a mirror's address may hold a password.
+    mirrors = _mirrors()
+    named = [part for name in mirrors for part in ("--build-arg", name)]
+    done = docker.run("build", "--network", "host", "--tag", reference, "--file", str(recipe), *named,
+                      str(checkout or recipe.parent), on_line=tell, env=mirrors)  # fmt: skip
     check(done, f"building the image {reference}", "read what it says above; `aistack up` tries again")
 
 
@@ -91,10 +94,10 @@ def remove_older(docker: Docker) -> None:
             docker.run("rmi", f"{name}:{line}")
 
 
-def _mirrors() -> Iterator[str]:
+def _mirrors() -> Mapping[str, str]:
     """Where pip on this machine takes packages from, for pip in the build."""
-    names = {"--default-index": "PIP_INDEX_URL", "--index": "PIP_EXTRA_INDEX_URL"}
-    sources = package_sources()
-    for option, value in zip(sources[::2], sources[1::2], strict=True):
-        if option in names and not value.startswith("file:"):
-            yield from ("--build-arg", f"{names[option]}={value}")
+    sources = package_sources().environment
+    names = {"UV_DEFAULT_INDEX": "PIP_INDEX_URL", "UV_INDEX": "PIP_EXTRA_INDEX_URL"}
+    return {
+        theirs: sources[ours] for ours, theirs in names.items() if not sources.get(ours, "file:").startswith("file:")
+    }
