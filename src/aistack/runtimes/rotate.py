@@ -14,10 +14,13 @@ KEEP = 5
 
 
 def rotate(folder: Path, max_bytes: int = MAX_BYTES, keep: int = KEEP) -> list[str]:
-    """Rotate every `*.log` in `folder` above `max_bytes`; returns their names. `.1` is the newest copy."""
+    """Rotate every service's log in `folder` above `max_bytes`; returns their names. `.1` is the newest copy.
+
+    supervisord's own is left alone: it rotates that itself, from a file that it holds open.
+    """
     rotated = []
     for log in sorted(folder.glob("*.log")):
-        if log.stat().st_size <= max_bytes:
+        if log.name == "supervisord.log" or log.stat().st_size <= max_bytes:
             continue
         for number in range(keep - 1, 0, -1):
             older = log.with_name(f"{log.name}.{number}")
