@@ -64,7 +64,7 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
     ({"site.name": "Werkstatt"}, {"chat"}, set()),
     ({"site.host_names": ["ai.example"]}, {"chat", "prometheus"}, {"nginx"}),
     ({"site.administrator": "ada@ai.example"}, {"chat"}, set()),
-    ({"proxy.address": "127.0.0.1"}, set(), {"nginx"}),
+    ({"proxy.address": "127.0.0.1"}, {"chat", "prometheus"}, {"nginx"}),
     ({"proxy.https_port": 9443}, {"chat", "prometheus"}, {"nginx"}),
     ({"proxy.http_port": 8088}, set(), {"nginx"}),
     ({"proxy.status_port": 8082}, {"nginx-exporter", "exporter"}, {"nginx"}),
