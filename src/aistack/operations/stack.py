@@ -1,17 +1,20 @@
 """What nearly every operation begins with: the site's wishes, the machine, and the runtime between them."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aistack.components.base import Program
-from aistack.config.load import load
+from aistack.config.load import Judge, load, readable
 from aistack.config.paths import Paths, find_paths
 from aistack.config.schema import Config
 from aistack.config.secrets import Secrets
+from aistack.errors import ConfigError
 from aistack.hardware import facts
+from aistack.models.ollama import OllamaServer
 from aistack.models.store import ModelStore
+from aistack.operations.mistakes import wrong_names
 from aistack.plan import Plan, make_plan
 from aistack.render import RenderedService, render
 from aistack.runtimes.base import Change, Observed, Runtime, changes
@@ -50,6 +53,11 @@ class Stack:
         return ModelStore(self.runtime.models)
 
     @property
+    def ollama(self) -> OllamaServer | None:
+        """The Ollama that has the models, when that is the engine."""
+        return OllamaServer(self.runtime.url("engine")) if self.config.engine.kind == "ollama" else None
+
+    @property
     def certificate(self) -> Path:
         """The proxy's certificate chain: the site's own, or ours."""
         return Path(self.config.proxy.certificate or self.paths.tls / "server.pem")
@@ -78,9 +86,26 @@ class Stack:
         return changes(self.rendered(), self.runtime.observe() if observed is None else observed)
 
 
-def open_stack(paths: Paths | None = None, confirm: Callable[[str], bool] = refuse) -> Stack:
-    """Read stack.toml and the machine. Raises ConfigError."""
+def open_stack(
+    paths: Paths | None = None,
+    confirm: Callable[[str], bool] = refuse,
+    *,
+    judges: Iterable[Judge] = (),
+    tolerate: Callable[[ConfigError], None] | None = None,
+) -> Stack:
+    """Read stack.toml and the machine. Raises ConfigError, also for what `judges` find.
+
+    With `tolerate` a stack.toml that is wrong is handed to it, and counts as far as it can be understood: for
+    those who only have to find what runs.
+    """
     paths = paths or find_paths(os.environ, os.geteuid())
-    plan = make_plan(load(paths.stack_toml), facts.gather(run))
+    try:
+        config = load(paths.stack_toml, (wrong_names, *judges))
+    except ConfigError as error:
+        if tolerate is None:
+            raise
+        config = readable(paths.stack_toml)
+        tolerate(error)
+    plan = make_plan(config, facts.gather(run))
     placement = LocalPlacement(paths, plan.config, plan.services)
     return Stack(paths, plan, ProcessRuntime(paths, placement, Installer(placement.programs, confirm)))
