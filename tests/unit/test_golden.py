@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from aistack.runtimes.compose.confines import Ground
 from aistack.runtimes.compose.docker import Docker
 from aistack.runtimes.compose.placement import ComposePlacement
 from aistack.runtimes.compose.runtime import ComposeRuntime
-from aistack.runtimes.own import revision
 from aistack.runtimes.programs import Installer
 from aistack.runtimes.systemd.placement import SystemdPlacement
 from aistack.runtimes.systemd.runtime import SystemdRuntime
@@ -57,7 +57,12 @@ def rendered(example: Path, runtime: str) -> dict[str, str]:
     plan = make_plan(config, HOST)
     made = RUNTIMES[runtime](plan)
     wanted = render(plan, made.placement, lambda _: "same")
-    return {_kept_as(Path(file.path)): file.content.replace(revision(), "REVISION") for file in made.tree(wanted)}
+    return {_kept_as(Path(file.path)): _lasting(file.content) for file in made.tree(wanted)}
+
+
+def _lasting(content: str) -> str:
+    """Without what changes with every line of our code: its revision, and the hashes of what it is part of."""
+    return re.sub(r"\b[0-9a-f]{16}\b", "HASH", content)
 
 
 def _kept_as(path: Path) -> str:
