@@ -1,5 +1,5 @@
 # The two commands: `make up` brings the stack up, `make test` runs every test.
-.PHONY: up test check bench docs golden
+.PHONY: up test check bench docs golden lock
 
 up:            ## bring the stack up (a second time changes nothing)
 	@scripts/bootstrap
@@ -24,6 +24,10 @@ bench:         ## measurements side by side; writes docs/benchmarks.md
 docs:          ## what is generated from the code: the sample file and the reference
 	@scripts/bootstrap dev
 	.venv/bin/python -m aistack.config.reference
+
+lock:          ## pin anew what Open WebUI and Chroma stand on, after a change of their versions
+	@scripts/bootstrap dev
+	@scripts/lock
 
 golden:        ## the trees that the examples render to, after a change that was meant
 	@scripts/bootstrap dev

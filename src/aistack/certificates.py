@@ -47,19 +47,6 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
-class Certificates:
-    """Where the files lie and what was done. `renewed`: nginx must reload. `new_root`: people must
-    trust `ca` (again). `not_after` is the server certificate's end, in UTC."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-    renewed: bool
-    new_root: bool
-    not_after: datetime
-
-
-@dataclass(frozen=True)
 class _Stored:
     """What a folder holds: each None when it is missing or damaged."""
 
@@ -70,8 +57,10 @@ class _Stored:
     server_key: EllipticCurvePrivateKey | None
 
 
-def ensure(folder: Path, names: tuple[str, ...], addresses: tuple[str, ...], now: datetime) -> Certificates:
+def ensure(folder: Path, names: tuple[str, ...], addresses: tuple[str, ...], now: datetime) -> bool:
     """Make `folder` hold a root and a server certificate for `names` and `addresses`; `now` in UTC.
+
+    Returns whether the root is another one, which people must trust (again).
 
     The server certificate is issued again when names or addresses changed, when fewer than 30 days
     remain, when it does not belong to its key or root, or when a file is damaged. The root is kept
@@ -84,18 +73,11 @@ def ensure(folder: Path, names: tuple[str, ...], addresses: tuple[str, ...], now
     stored = _read(folder)
     _refuse_clock_behind(stored, now)
     serves = _serves(stored, wanted, now)
-    new_root = False if serves else _renew(stored, wanted, names[0] if names else "", now)
+    new_root = not serves and _renew(stored, wanted, names[0] if names else "", now)
     for key in ("root.key", "server.key"):
         if (folder / key).exists():
             files.write(folder / key, (folder / key).read_bytes(), 0o600)  # tightens what was loosened
-    return Certificates(
-        ca=folder / "root.pem",
-        certificate=folder / "server.pem",
-        key=folder / "server.key",
-        renewed=not serves,
-        new_root=new_root,
-        not_after=expires(folder / "server.pem"),
-    )
+    return new_root
 
 
 def expires(path: Path) -> datetime:

@@ -17,13 +17,15 @@ class Public:
     """How the stack is reached from outside.
 
     `names` are host names, `addresses` IP addresses; `origin` is the first as a URL without a path,
-    `origins` all of them; `port_suffix` is empty for 443, else `:8443`.
+    `origins` all of them, `local` the one that this machine itself can use; `port_suffix` is empty for 443,
+    else `:8443`.
     """
 
     names: tuple[str, ...]
     addresses: tuple[str, ...]
     origin: str
     origins: tuple[str, ...]
+    local: str
     port_suffix: str
 
     @property
@@ -86,14 +88,18 @@ def _order(services: dict[str, Service]) -> tuple[str, ...]:
 
 
 def public_names(config: Config, host: Host) -> Public:
-    """The names of the site, or else those of the machine; the machine itself can always use localhost."""
-    wished = config.site.host_names or (*host.host_names, *host.addresses)
-    everything = dict.fromkeys((*wished, "localhost", "127.0.0.1", "::1"))
+    """The names of the site, or else those of the machine: first the one that leads to where the proxy listens."""
+    bound = ipaddress.ip_address(config.proxy.address)
+    # Where it listens on one address, the machine's names may lead to another one.
+    local = "localhost" if bound.is_unspecified or bound.is_loopback else str(bound)
+    certain = () if bound.is_unspecified else (local,)
+    wished = config.site.host_names or (*certain, *host.host_names, *host.addresses)
+    everything = dict.fromkeys((*wished, *certain, "localhost", "127.0.0.1", "::1"))
     names = tuple(name for name in everything if not _is_address(name))
     addresses = tuple(name for name in everything if _is_address(name))
     suffix = "" if config.proxy.https_port == 443 else f":{config.proxy.https_port}"
     origins = tuple(f"https://{_in_url(name)}{suffix}" for name in everything)
-    return Public(names, addresses, origins[0], origins, suffix)
+    return Public(names, addresses, origins[0], origins, f"https://{_in_url(local)}{suffix}", suffix)
 
 
 def _is_address(name: str) -> bool:

@@ -16,9 +16,9 @@ from aistack.system.run import run
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_has_nothing_to_say_about_names_and_help(tmp_path: Path) -> None:
-    made = certificates.ensure(tmp_path / "tls", ("localhost",), (), datetime.now(UTC))
+    certificates.ensure(tmp_path / "tls", ("localhost",), (), datetime.now(UTC))
     services = {"none": "http://127.0.0.1:9/"}
-    settings = Settings("127.0.0.1", 0, made.certificate, {"data": tmp_path}, services)
+    settings = Settings("127.0.0.1", 0, tmp_path / "tls" / "server.pem", {"data": tmp_path}, services)
     gathering = Gathering(settings, COLLECTORS)
     text = generate_latest(gathering).decode()
     assert 'aistack_service_healthy{service="none"} 0.0' in text

@@ -61,7 +61,7 @@ def _build_python(engine: Engine, service: Service, programs: Path, more: str) -
     further = " ".join(f'"{line}"' for line in program.requirements if "python_full_version" in line)
     recipe = (
         f"FROM {PYTHON}\nRUN python -m venv /opt/program\nCOPY . {inside}\n"
-        f"RUN python -m venv /opt/pip && /opt/pip/bin/pip --python /opt/program/bin/python install -q --no-deps {further}\n"
+        f"RUN /opt/program/bin/pip install -q --no-deps {further or 'pip'}\n"
         f"RUN echo {encoded} | base64 -d > /opt/program/bin/{program.executable} "
         f"&& chmod 755 /opt/program/bin/{program.executable}\n"
         f"ENV PATH=/opt/program/bin:$PATH\n{more.format(packages=inside)}"

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,9 @@ from aistack.runtimes.compose.confines import Ground
 from aistack.runtimes.compose.docker import Docker
 from aistack.runtimes.compose.placement import ComposePlacement
 from aistack.runtimes.compose.runtime import ComposeRuntime
+from aistack.runtimes.programs import Installer
+from aistack.runtimes.systemd.placement import SystemdPlacement
+from aistack.runtimes.systemd.runtime import SystemdRuntime
 from aistack.system import files
 from aistack.system.run import run
 
@@ -38,7 +42,13 @@ def compose(plan: Plan) -> Runtime:
     return ComposeRuntime(PATHS, ComposePlacement(ground), Docker("ai-stack", PATHS.generated))
 
 
-RUNTIMES: Mapping[str, Callable[[Plan], Runtime]] = {"compose": compose}
+def systemd(plan: Plan) -> Runtime:
+    """As Debian 12 has it."""
+    placement = SystemdPlacement(PATHS, plan.config, plan.services, plan.gpu)
+    return SystemdRuntime(PATHS, placement, Installer(placement.programs, lambda _: False), 252)
+
+
+RUNTIMES: Mapping[str, Callable[[Plan], Runtime]] = {"compose": compose, "systemd": systemd}
 
 
 def rendered(example: Path, runtime: str) -> dict[str, str]:
@@ -47,7 +57,17 @@ def rendered(example: Path, runtime: str) -> dict[str, str]:
     plan = make_plan(config, HOST)
     made = RUNTIMES[runtime](plan)
     wanted = render(plan, made.placement, lambda _: "same")
-    return {str(Path(file.path).relative_to(PATHS.generated)): file.content for file in made.tree(wanted)}
+    return {_kept_as(Path(file.path)): _lasting(file.content) for file in made.tree(wanted)}
+
+
+def _lasting(content: str) -> str:
+    """Without what changes with every line of our code: its revision, and the hashes of what it is part of."""
+    return re.sub(r"\b[0-9a-f]{16}\b", "HASH", content)
+
+
+def _kept_as(path: Path) -> str:
+    inside = path.is_relative_to(PATHS.generated)
+    return str(path.relative_to(PATHS.generated if inside else "/"))
 
 
 def kept(folder: Path) -> dict[str, str]:

@@ -117,3 +117,23 @@ def test_the_standard_port_is_not_written(host: Host) -> None:
 
 def test_a_machine_without_a_name_is_localhost(host: Host) -> None:
     assert public_names(Config(), replace(host, host_names=(), addresses=())).origin == "https://localhost:8443"
+
+
+@pytest.mark.parametrize(
+    ("settings", "origin", "local"),
+    [
+        ("", "https://lap:8443", "https://localhost:8443"),
+        ('[proxy]\naddress = "::"', "https://lap:8443", "https://localhost:8443"),
+        ('[proxy]\naddress = "127.0.0.1"', "https://localhost:8443", "https://localhost:8443"),
+        ('[proxy]\naddress = "10.0.0.8"', "https://10.0.0.8:8443", "https://10.0.0.8:8443"),
+        ('[proxy]\naddress = "fd00::8"', "https://[fd00::8]:8443", "https://[fd00::8]:8443"),
+        ('[proxy]\naddress = "10.0.0.8"\n[site]\nhost_names = ["ai.example"]',
+         "https://ai.example:8443", "https://10.0.0.8:8443"),
+    ],
+)  # fmt: skip
+def test_the_printed_addresses_lead_to_where_the_proxy_listens(
+    host: Host, settings: str, origin: str, local: str
+) -> None:
+    public = public_names(parse(settings), host)
+    assert (public.origin, public.local) == (origin, local)
+    assert public.local in public.origins

@@ -64,7 +64,7 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
     ({"site.name": "Werkstatt"}, {"chat"}, set()),
     ({"site.host_names": ["ai.example"]}, {"chat", "prometheus"}, {"nginx"}),
     ({"site.administrator": "ada@ai.example"}, {"chat"}, set()),
-    ({"proxy.address": "127.0.0.1"}, {"nginx"}, {"nginx"}),
+    ({"proxy.address": "127.0.0.1"}, {"chat", "nginx", "prometheus"}, {"nginx"}),
     ({"proxy.https_port": 9443}, {"chat", "nginx", "prometheus"}, {"nginx"}),
     ({"proxy.http_port": 8088}, {"nginx"}, {"nginx"}),
     ({"proxy.status_port": 8082}, {"nginx", "nginx-exporter", "exporter"}, {"nginx"}),

@@ -66,7 +66,7 @@ def check_command() -> None:
 @click.command("render")
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder to write them to.")
 def render_command(output: Path | None) -> None:
-    """Show the files that `up` would write, or write them elsewhere.
+    """Show or write the files that `up` would write.
 
     They hold no secrets.
     """

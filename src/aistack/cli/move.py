@@ -42,14 +42,14 @@ def move_command(runtime: str | None, user: str | None, confirm: bool, back: boo
         if note and not ask(f"return to {note.was}? What was written since the move is lost"):
             raise click.Abort
         with Reporter() as reporter:
-            old = open_stack(old_paths(note), ask, note.was) if note else stack
+            old = open_stack(old_paths(note), ask, runtime=note.was) if note else stack
             move_back(stack, old, reporter.report, reporter.model)
         click.echo("Everything is as it was before the move.")
         return
     old = open_stack(_paths_of(user) if user else None, ask)
     if old.config.runtime == runtime and not user:
         raise UserError(f"the stack is on {runtime} already", "`aistack status` shows it")
-    new = open_stack(find_paths(os.environ, os.geteuid()), ask, runtime, old)
+    new = open_stack(find_paths(os.environ, os.geteuid()), ask, runtime=runtime, like=old)
     with Reporter() as reporter:
         notes = move_stack(old, new, reporter.report, reporter.model)
     for told in notes:

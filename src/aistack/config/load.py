@@ -2,6 +2,7 @@
 
 import difflib
 import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,30 @@ from aistack.errors import ConfigError
 _PORT_KEYS = ("port", "https_port", "http_port", "status_port", "prometheus_port", "node_exporter_port",
               "nginx_exporter_port", "exporter_port")  # fmt: skip
 
+Judge = Callable[[Config], Iterable[str]]
+"""Finds mistakes that the schema cannot see, each as `key.path: what is wrong`."""
+_Location = tuple[int | str, ...]
 
-def load(path: Path) -> Config:
+
+def load(path: Path, judges: Iterable[Judge] = ()) -> Config:
     """Read and check the file at `path`. Raises ConfigError with every problem it has."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"there is no {path}", "run `aistack init` to write one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", "check its permissions and that it is UTF-8 text") from error
-    return parse(text, str(path))
+    return parse(_read(path), str(path), judges)
 
 
-def parse(text: str, name: str = "stack.toml") -> Config:
+def readable(path: Path) -> Config:
+    """What can be understood of a file that may be wrong: defaults stand for wrong keys, and for everything
+    after text that is no TOML. Raises ConfigError when there is no file to read."""
+    lines = _read(path).splitlines()
+    for end in range(len(lines), -1, -1):
+        try:
+            values = tomllib.loads("\n".join(lines[:end]))
+        except tomllib.TOMLDecodeError:
+            continue
+        return _validated(values)[0]
+    raise AssertionError("no lines at all are valid TOML")
+
+
+def parse(text: str, name: str = "stack.toml", judges: Iterable[Judge] = ()) -> Config:
     """The Config that `text` describes; `name` is what error messages call it. Raises ConfigError."""
     try:
         values = tomllib.loads(text)
@@ -34,11 +46,13 @@ def parse(text: str, name: str = "stack.toml") -> Config:
         raise ConfigError(
             f"{name} is not valid TOML: {error}", "correct that line, then run `aistack check`"
         ) from error
-    try:
-        config = Config.model_validate(values)
-        problems = _contradictions(config)
-    except ValidationError as error:
-        problems = tuple(_explain(detail) for detail in error.errors())
+    config, details = _validated(values)
+    wrong = {".".join(str(part) for part in detail["loc"]) for detail in details}
+    problems = (
+        *(_explain(detail) for detail in details),
+        *_contradictions(config, wrong),
+        *(problem for judge in judges for problem in judge(config)),
+    )
     if problems:
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         raise ConfigError(
@@ -47,6 +61,36 @@ def parse(text: str, name: str = "stack.toml") -> Config:
             problems,
         )
     return config
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}", "run `aistack init` to write one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", "check its permissions and that it is UTF-8 text") from error
+
+
+def _validated(values: Mapping[str, Any]) -> tuple[Config, list[ErrorDetails]]:
+    """The Config of all that the schema takes, and what it says of the rest."""
+    try:
+        return Config.model_validate(values), []
+    except ValidationError as error:
+        details = error.errors()
+    return Config.model_validate(_without(values, [detail["loc"] for detail in details])), details
+
+
+def _without(table: Mapping[str, Any], wrong: Collection[_Location]) -> dict[str, Any]:
+    """`table` without the keys at `wrong`."""
+    kept: dict[str, Any] = {}
+    for key, value in table.items():
+        below = [location[1:] for location in wrong if location[0] == key]
+        if not below:
+            kept[key] = value
+        elif isinstance(value, dict) and all(below):
+            kept[key] = _without(value, below)
+    return kept
 
 
 def _explain(detail: ErrorDetails) -> str:
@@ -67,15 +111,18 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     return list(table.model_fields) if isinstance(table, type) and issubclass(table, Table) else []
 
 
-def _contradictions(config: Config) -> tuple[str, ...]:
-    """Mistakes that no single key shows."""
+def _contradictions(config: Config, wrong: Collection[str]) -> tuple[str, ...]:
+    """Mistakes that no single key shows. What stands for a key in `wrong`, or in a wrong table, is nobody's wish."""
     problems = []
     seen: dict[int, str] = {}
     for key, port in _ports(config):
+        if key in wrong or key.partition(".")[0] in wrong:
+            continue
         if port and port in seen:
             problems.append(f"{key}: port {port} is also {seen[port]}")
         seen.setdefault(port, key)
-    if bool(config.proxy.certificate) != bool(config.proxy.certificate_key):
+    certificates = {"proxy", "proxy.certificate", "proxy.certificate_key"}
+    if certificates.isdisjoint(wrong) and bool(config.proxy.certificate) != bool(config.proxy.certificate_key):
         missing = "certificate_key" if config.proxy.certificate else "certificate"
         problems.append(f"proxy.{missing}: a certificate and its key must be given together")
     return tuple(problems)

@@ -17,7 +17,7 @@ from aistack.errors import UserError
 from aistack.operations.down import down
 from aistack.operations.fetch_models import ModelNews
 from aistack.operations.stack import Stack
-from aistack.operations.up import up
+from aistack.operations.up import bring_up, up
 from aistack.runtimes.base import Progress, Report
 from aistack.system import files
 
@@ -57,7 +57,7 @@ def move_stack(old: Stack, new: Stack, report: Report, news: ModelNews) -> tuple
     down(old, report)
     try:
         note = _take_along(old, new, report)
-        outcome = up(new, report, news)
+        outcome = bring_up(new, report, news)
     except BaseException:
         _write_runtime(old.paths, old.config.runtime)
         down(new, report)

@@ -1,18 +1,20 @@
 """What nearly every operation begins with: the site's wishes, the machine, and the runtime between them."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aistack.components.base import Program
-from aistack.config.load import load
+from aistack.config.load import Judge, load, readable
 from aistack.config.paths import Paths, find_paths
 from aistack.config.schema import Config
 from aistack.config.secrets import Secrets
+from aistack.errors import ConfigError
 from aistack.hardware import facts
 from aistack.models.ollama import OllamaServer
 from aistack.models.store import ModelStore
+from aistack.operations.mistakes import wrong_names
 from aistack.plan import Plan, make_plan
 from aistack.render import RenderedService, render
 from aistack.runtimes import RUNTIMES
@@ -86,14 +88,25 @@ class Stack:
 def open_stack(
     paths: Paths | None = None,
     confirm: Callable[[str], bool] = refuse,
+    *,
     runtime: str | None = None,
     like: Stack | None = None,
+    judges: Iterable[Judge] = (),
+    tolerate: Callable[[ConfigError], None] | None = None,
 ) -> Stack:
-    """Read stack.toml and the machine. Raises ConfigError.
+    """Read stack.toml and the machine. Raises ConfigError, also for what `judges` find.
 
-    `runtime` takes the place of the one in stack.toml; `like`: with the settings of that stack instead.
+    `runtime` takes the place of the one in stack.toml; `like`: with the settings of that stack instead. With
+    `tolerate` a stack.toml that is wrong is handed to it, and counts as far as it can be understood: for those
+    who only have to find what runs.
     """
     paths = paths or find_paths(os.environ, os.geteuid())
-    config = like.config if like else load(paths.stack_toml)
+    try:
+        config = like.config if like else load(paths.stack_toml, (wrong_names, *judges))
+    except ConfigError as error:
+        if tolerate is None:
+            raise
+        config = readable(paths.stack_toml)
+        tolerate(error)
     plan = make_plan(config.model_copy(update={"runtime": runtime or config.runtime}), facts.gather(run))
     return Stack(paths, plan, RUNTIMES[plan.config.runtime](paths, plan, confirm))

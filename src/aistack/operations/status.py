@@ -27,7 +27,7 @@ class ServiceStatus:
         """How it is, in a word or two."""
         if self.healthy:
             return "healthy" if not self.problem else "unsupervised"
-        return "not answering" if self.state == "running" else self.state
+        return {"running": "not answering", "missing": "down"}.get(self.state, self.state)
 
 
 def status(stack: Stack) -> tuple[ServiceStatus, ...]:

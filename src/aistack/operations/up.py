@@ -14,7 +14,7 @@ from aistack.system.ports import listeners, port_owner
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `up` did: the steps that were not `keep`, and what the person should know about models."""
+    """What `up` did: the steps that were not `keep`, and what the person should know."""
 
     changed: tuple[Change, ...]
     notes: tuple[str, ...]
@@ -26,22 +26,38 @@ def up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
     May be killed at any moment: the next call goes on from what it finds. Raises UserError.
     """
     stack.runtime.admit()
+    return bring_up(stack, report, model_news)
+
+
+def bring_up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
+    """The same on a machine that was found fit already. Raises UserError."""
     with changing(stack.paths.run):
         # Before anything is installed or written: a port that is another's is the site's to settle.
         _refuse_taken_ports(stack, stack.changes())
         stack.runtime.install(stack.programs, report)
+        notes = ensure_certificate(stack)
         stack.secrets.ensure(stack.plan.secret_names)
-        if not stack.config.proxy.certificate:
-            public = stack.plan.public
-            certificates.ensure(stack.paths.tls, public.names, public.addresses, datetime.now(UTC))
-        notes = fetch_wanted(stack, model_news) if stack.config.engine.kind == "llamacpp" else ()
+        if stack.config.engine.kind == "llamacpp":
+            notes += fetch_wanted(stack, model_news)
         wanted, steps = stack.rendered(), stack.changes()
         work = {change.service for change in steps if change.step != "keep"}
         stack.runtime.check([rendered for rendered in wanted if rendered.name in work])
         stack.runtime.apply(wanted, steps, report)
         if stack.config.engine.kind == "ollama":
-            notes = fetch_wanted(stack, model_news)
+            notes += fetch_wanted(stack, model_news)
         return Outcome(tuple(change for change in steps if change.step != "keep"), notes)
+
+
+def ensure_certificate(stack: Stack) -> tuple[str, ...]:
+    """Make the stack's own certificate when the site has none; a note when people have to trust another root."""
+    if stack.config.proxy.certificate:
+        return ()
+    first = not stack.paths.secrets.exists()
+    public = stack.plan.public
+    new_root = certificates.ensure(stack.paths.tls, public.names, public.addresses, datetime.now(UTC))
+    if first or not new_root:
+        return ()
+    return (f"the root certificate, {stack.paths.tls / 'root.pem'}, is a new one: people must trust it (`aistack ca`)",)
 
 
 def _refuse_taken_ports(stack: Stack, steps: tuple[Change, ...]) -> None:

@@ -58,10 +58,9 @@ def _install_with_sudo(packages: Sequence[str], on_line: Callable[[str], None]) 
     hint = f"run `sudo -v` first, or as root: {sys.executable} -P -m aistack.runtimes.debian {' '.join(packages)}"
     if shutil.which("sudo") is None:
         raise UserError(f"only root may install packages ({' '.join(packages)}), and there is no sudo", hint)
-    # With a terminal sudo may ask for the password there; without one it must not wait for it.
-    quiet = () if sys.stdin.isatty() else ("-n",)
+    # It must not ask for the password: the progress on the terminal would wipe the question away.
     # -P: the folder that we are called in is not ours, and may hold an `aistack` for root to run.
-    argv = ["sudo", *quiet, sys.executable, "-P", "-m", "aistack.runtimes.debian", *packages]
+    argv = ["sudo", "-n", sys.executable, "-P", "-m", "aistack.runtimes.debian", *packages]
     done = run(argv, on_line=on_line)
     if done.status:
         why = " ".join(done.stdout.strip().splitlines()[-2:]) or "no word from it"

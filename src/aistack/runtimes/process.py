@@ -1,6 +1,7 @@
 """The process runtime: plain processes kept by a supervisord of the stack's own; no root, no Docker."""
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -270,7 +271,10 @@ class ProcessRuntime:
         if not self.models.exists():  # else its mode is the site's own affair
             files.make_directory(self.models)
         for state in service.states:
-            files.make_directory(Path(self.placement.state(service.name, state.name)), state.mode)
+            folder = self.state(service.name, state.name)
+            files.make_directory(folder, state.mode)
+            if os.geteuid() == 0:  # another runtime may have had it, under users of its own
+                files.give(folder, 0, 0)
 
     def _record(self, name: str) -> Path:
         return self.paths.run / "services" / f"{name}.json"

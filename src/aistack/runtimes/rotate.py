@@ -14,9 +14,9 @@ KEEP = 5
 
 
 def rotate(folder: Path, max_bytes: int = MAX_BYTES, keep: int = KEEP) -> list[str]:
-    """Rotate every `*.log` in `folder` above `max_bytes`; returns their names. `.1` is the newest copy.
+    """Rotate every service's log in `folder` above `max_bytes`; returns their names. `.1` is the newest copy.
 
-    But for supervisord's own, which it rotates itself.
+    supervisord's own is left alone: it rotates that itself, from a file that it holds open.
     """
     rotated = []
     for log in sorted(folder.glob("*.log")):

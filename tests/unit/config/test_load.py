@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from aistack.config.load import load, parse
+from aistack.config.load import load, parse, readable
 from aistack.errors import ConfigError
 
 
@@ -80,6 +80,42 @@ def test_two_services_cannot_have_one_port() -> None:
         "gateway.port: port 8080 is also chat.port",
         "monitoring.prometheus_port: port 9090 is also proxy.status_port",
     )
+
+
+def test_a_contradiction_is_told_beside_a_typo() -> None:
+    assert problems("[proxy]\nhttps_port = 8081\n[engine]\nprot = 1\n[site]\nhost_names = ['ok', 'bad_name']") == (
+        "site.host_names.1: is neither a host name nor an IP address (it is 'bad_name')",
+        "engine.prot: there is no such key; did you mean port?",
+        "proxy.status_port: port 8081 is also proxy.https_port",
+    )
+
+
+@pytest.mark.parametrize("text", ["[gateway]\nport = 'x'\n[chat]\nport = 8080", "gateway = 1\n[chat]\nport = 8080"])
+def test_the_default_of_a_wrong_key_contradicts_nothing(text: str) -> None:
+    (problem,) = problems(text)
+    assert problem.startswith("gateway")
+
+
+def test_a_certificate_whose_key_is_misspelt_is_one_mistake() -> None:
+    (problem,) = problems("[proxy]\ncertificate = '/a.pem'\ncertificate_key = 'a.key'")
+    assert problem.startswith("proxy.certificate_key: is not an absolute path")
+
+
+def test_what_others_find_is_told_with_the_rest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("[chat]\nport = 'x'", judges=(lambda config: [f"chat.port: judged as {config.chat.port}"],))
+    assert caught.value.problems[1:] == ("chat.port: judged as 3000",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[proxy]\nhttps_port = 9443\nprot = 1\nhttp_port = 'x'\n", "[proxy]\nhttps_port = 9443\n[chat\nport = 5\n"],
+)
+def test_of_a_wrong_file_the_rest_can_be_read(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "stack.toml"
+    path.write_text(text)
+    config = readable(path)
+    assert (config.proxy.https_port, config.proxy.http_port, config.chat.port) == (9443, 0, 3000)
 
 
 def test_no_redirect_port_is_no_port_that_could_clash() -> None:

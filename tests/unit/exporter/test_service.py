@@ -111,9 +111,9 @@ def stop(exporter: Exporter) -> None:
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory, neighbours: dict[str, str]) -> Iterator[Exporter]:
     folder = tmp_path_factory.mktemp("exporter")
-    made = certificates.ensure(folder / "tls", ("localhost",), ("127.0.0.1",), datetime.now(UTC))
-    exporter = start(folder, neighbours, made.certificate)
-    exporter.expiry = made.not_after
+    certificates.ensure(folder / "tls", ("localhost",), ("127.0.0.1",), datetime.now(UTC))
+    exporter = start(folder, neighbours, folder / "tls" / "server.pem")
+    exporter.expiry = certificates.expires(folder / "tls" / "server.pem")
     yield exporter
     stop(exporter)
 

@@ -26,6 +26,12 @@ def test_a_log_within_its_size_and_other_files_stay(tmp_path: Path) -> None:
     assert names(tmp_path) == {"chat.log", "notes.txt"}
 
 
+def test_the_log_that_supervisord_rotates_itself_is_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / "supervisord.log").write_text("x" * 500)
+    assert rotate(tmp_path, max_bytes=100) == []
+    assert names(tmp_path) == {"supervisord.log"}
+
+
 def test_a_copy_is_as_closed_to_others_as_its_log(tmp_path: Path) -> None:
     (tmp_path / "chat.log").write_text("x" * 101)
     (tmp_path / "chat.log").chmod(0o600)

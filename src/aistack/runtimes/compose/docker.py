@@ -65,15 +65,9 @@ class Docker:
     _seen_at: float = float("-inf")
 
     def run(
-        self,
-        *arguments: str,
-        on_line: Callable[[str], None] | None = None,
-        env: Mapping[str, str] | None = None,
+        self, *arguments: str, on_line: Callable[[str], None] | None = None, env: Mapping[str, str] | None = None
     ) -> Finished:
-        """`docker` with `arguments`, and `env` added to our environment.
-
-        Raises UserError, with the cure, when there is no Docker or it does not answer.
-        """
+        """`docker` with `arguments`. Raises UserError, with the cure, when there is no Docker or it does not answer."""
         try:
             done = run(["docker", *arguments], on_line=on_line, env=env)
         except ProgramError:

@@ -1,5 +1,6 @@
 """The images: the Dockerfile of our own, what it is called, and how images come to this machine."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from aistack import __version__
@@ -81,14 +82,12 @@ def bring(docker: Docker, reference: str, recipe: Path, report: Report) -> None:
     checkout = own.checkout()
     files.write(recipe, dockerfile(checkout))
     tell(f"building {reference}")
-    sources = package_sources().environment
-    mirrors = {"PIP_INDEX_URL": sources.get("UV_DEFAULT_INDEX", ""), "PIP_EXTRA_INDEX_URL": sources.get("UV_INDEX", "")}
-    told = {name: value for name, value in mirrors.items() if value}
-    # The machine's own network, as a mirror of packages may be reached by nothing else. Addresses of mirrors may hold
-    # passwords, so Docker takes them from its environment.
-    arguments = [part for name in told for part in ("--build-arg", name)]
-    done = docker.run("build", "--network", "host", "--tag", reference, "--file", str(recipe), *arguments,
-                      str(checkout or recipe.parent), on_line=tell, env=told)  # fmt: skip
+    # The machine's own network, as a mirror of packages may be reached by nothing else.
+    # An argument without a value is taken from the environment: a mirror's address may hold a password.
+    mirrors = _mirrors()
+    named = [part for name in mirrors for part in ("--build-arg", name)]
+    done = docker.run("build", "--network", "host", "--tag", reference, "--file", str(recipe), *named,
+                      str(checkout or recipe.parent), on_line=tell, env=mirrors)  # fmt: skip
     check(done, f"building the image {reference}", "read what it says above; `aistack up` tries again")
 
 
@@ -98,3 +97,12 @@ def remove_older(docker: Docker) -> None:
     for line in docker.run("images", name, "--format", "{{.Tag}}").stdout.split():
         if line != tag:
             docker.run("rmi", f"{name}:{line}")
+
+
+def _mirrors() -> Mapping[str, str]:
+    """Where pip on this machine takes packages from, for pip in the build."""
+    sources = package_sources().environment
+    names = {"UV_DEFAULT_INDEX": "PIP_INDEX_URL", "UV_INDEX": "PIP_EXTRA_INDEX_URL"}
+    return {
+        theirs: sources[ours] for ours, theirs in names.items() if not sources.get(ours, "file:").startswith("file:")
+    }
