@@ -44,8 +44,9 @@ def base_image(engine: Engine) -> str:
         root = engine.folder / "bootstrap"
         shutil.rmtree(root, ignore_errors=True)
         try:
-            _bootstrap(root, settings)
-            _import(engine, root, key)
+            _bootstrap(root, _RELEASE, "ca-certificates")
+            _settle(root, settings)
+            _import(engine, root, key, BASE)
         finally:
             shutil.rmtree(root, ignore_errors=True)
         # What an older base was built into has lost its use, and is large.
@@ -61,6 +62,20 @@ def systemd_image(engine: Engine) -> str:
     return engine.build("aistack-test/systemd", folder)
 
 
+def release_image(engine: Engine, tag: str, release: str, *packages: str) -> str:
+    """`tag`, another Debian release with `packages` and their programs; made when it is not there (30 s)."""
+    key = f"{release} {' '.join(packages)}".replace(" ", ",")
+    if not engine.has_image(tag, f"{_KEY}={key}"):
+        root = engine.folder / "bootstrap"
+        shutil.rmtree(root, ignore_errors=True)
+        try:
+            _bootstrap(root, release, ",".join(packages))
+            _import(engine, root, key, tag)
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+    return tag
+
+
 def local_package_folders() -> list[Path]:
     """Folders of packages on this machine that pip's settings name; a machine must see them at the same place."""
     settings = _pip_settings()
@@ -70,8 +85,11 @@ def local_package_folders() -> list[Path]:
     return sorted({path.parent if path.name == "simple" else path for path in paths if path.exists()})
 
 
-def _bootstrap(root: Path, settings: dict[str, str]) -> None:
-    _run(["debootstrap", "--variant=minbase", "--include=ca-certificates", _RELEASE, root, *_mirror()], timeout=900)
+def _bootstrap(root: Path, release: str, packages: str) -> None:
+    _run(["debootstrap", "--variant=minbase", f"--include={packages}", release, root, *_mirror()], timeout=900)
+
+
+def _settle(root: Path, settings: dict[str, str]) -> None:
     for path, text in settings.items():
         target = root / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,14 +103,14 @@ def _bootstrap(root: Path, settings: dict[str, str]) -> None:
         (root / rest).mkdir()
 
 
-def _import(engine: Engine, root: Path, key: str) -> None:
+def _import(engine: Engine, root: Path, key: str, tag: str) -> None:
     environment = {"SSL_CERT_FILE": _BUNDLE, "PIP_CERT": _BUNDLE, **_proxies()}
     changes = [f"ENV {name}={value}" for name, value in environment.items()]
     changes += [f"LABEL {_KEY}={key}", 'CMD ["bash"]']
     archive = root.with_suffix(".tar")
     try:
         _run(["tar", "--directory", root, "--numeric-owner", "--create", "--file", archive, "."], timeout=300)
-        engine.docker("import", *(f"--change={change}" for change in changes), str(archive), BASE, timeout=300)
+        engine.docker("import", *(f"--change={change}" for change in changes), str(archive), tag, timeout=300)
     finally:
         archive.unlink(missing_ok=True)
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aistack import __version__
+from aistack.components import COMPONENTS
+from aistack.components.base import OwnModule
+from aistack.config.schema import Config
 from aistack.runtimes import own
 from aistack.runtimes.base import Progress, Report
 from aistack.runtimes.compose.docker import Docker
@@ -38,9 +41,10 @@ RUN ${{INSTALL}} aistack=={__version__}
 """
 _TAIL = """\
 
-FROM ${BASE}
+FROM ${{BASE}}
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends {packages} && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/aistack /opt/aistack
-ENV PATH=/opt/aistack/bin:${PATH} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/aistack/bin:${{PATH}} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 """
 
@@ -52,11 +56,12 @@ def own_image() -> str:
 
 def dockerfile(checkout: Path | None) -> str:
     """Builds our image: from a checkout, which is its context, or from the published package, with no context."""
-    return (
-        _HEAD.format("in a checkout of aistack" if checkout else "in any folder")
-        + (_CHECKOUT if checkout else _PACKAGE)
-        + _TAIL
-    )
+    # Of all services, also those that this stack does without: the image is the same for every stack.
+    ours = [service.program for component in COMPONENTS for service in component(Config())]
+    packages = sorted({one.package for one in ours if isinstance(one, OwnModule) and one.package})
+    tail = _TAIL.format(packages=" ".join(packages))
+    place = "in a checkout of aistack" if checkout else "in any folder"
+    return _HEAD.format(place) + (_CHECKOUT if checkout else _PACKAGE) + tail
 
 
 def bring(docker: Docker, reference: str, recipe: Path, report: Report) -> None:

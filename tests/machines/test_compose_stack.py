@@ -1,0 +1,276 @@
+"""The whole stack on Docker Compose: a real engine, images made of the real programs, and ours from our Dockerfile."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import ssl
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from engine import Engine, wait_for
+from stack_images import stack_images
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
+
+from stacks import PROGRAMS, RealStack, make_stack
+
+SERVICES = {
+    "chromadb", "engine", "prometheus", "node-exporter", "exporter", "gateway", "nginx", "chat", "nginx-exporter",
+}  # fmt: skip
+Record = Callable[[str, object], None]
+
+
+@pytest.fixture(scope="module")
+def site(engine: Engine) -> Iterator[RealStack]:
+    """A stack with `runtime = "compose"` that is up."""
+    stack_images(engine, PROGRAMS)
+    made = make_stack(runtime="compose")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_HOST", engine.address)
+        try:
+            began = time.monotonic()
+            made.run("up", "--yes", timeout=900)
+            print(f"first up, with our image built: {time.monotonic() - began:.1f} s")
+            yield made
+        finally:
+            made.end()
+            shutil.rmtree(made.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def key(site: RealStack) -> str:
+    """An API key."""
+    return site.key("tests")
+
+
+def containers(engine: Engine) -> dict[str, dict[str, Any]]:
+    """What Docker tells of each container, by service."""
+    ids = engine.docker("ps", "--all", "--quiet", "--filter", "label=aistack.service").split()
+    found = json.loads(engine.docker("inspect", *ids)) if ids else []
+    return {one["Config"]["Labels"]["aistack.service"]: one for one in found}
+
+
+def identities(engine: Engine) -> dict[str, tuple[str, str]]:
+    """What changes when a service is started anew."""
+    return {name: (one["Id"], one["State"]["StartedAt"]) for name, one in containers(engine).items()}
+
+
+def ask(stack: RealStack, path: str, key: str = "", body: object = None) -> Any:
+    """The answer to a request through nginx, as JSON."""
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{stack.url}{path}", data, headers)
+    with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=stack.ca), timeout=60) as answer:
+        return json.load(answer)
+
+
+def change(stack: RealStack, settings: Mapping[str, object]) -> None:
+    stack.settings.update(settings)
+    stack.write()
+
+
+def test_everything_is_healthy_and_docker_thinks_so_too(site: RealStack, engine: Engine) -> None:
+    found = site.status()
+    assert set(found) == SERVICES
+    assert not [item for item in found.values() if not item["healthy"] or item["problem"]]
+
+    def agreed() -> bool:
+        health = {name: one["State"].get("Health", {}).get("Status") for name, one in containers(engine).items()}
+        return health == {name: "healthy" for name in SERVICES} | {"nginx-exporter": None}
+
+    assert wait_for(agreed, 60), {name: one["State"].get("Health") for name, one in containers(engine).items()}
+
+
+def test_people_chat_through_the_proxy(site: RealStack, key: str) -> None:
+    question = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16}
+    assert ask(site, "/v1/chat/completions", key, question)["choices"][0]["message"]["content"]
+    signed_in = ask(site, "/api/v1/auths/signin", "", {"email": "admin@localhost", "password": site.password})
+    models = ask(site, "/api/models", signed_in["token"])["data"]
+    assert "demo:latest" in {model["id"] for model in models}
+    reply = ask(site, "/api/chat/completions", signed_in["token"], {**question, "model": "demo:latest"})
+    assert reply["choices"][0]["message"]["content"]
+
+
+def test_prometheus_reaches_everybody_with_numbers(site: RealStack, engine: Engine) -> None:
+    address = next(iter(containers(engine)["prometheus"]["NetworkSettings"]["Networks"].values()))["IPAddress"]
+    url = f"http://{address}:{site.settings['monitoring.prometheus_port']}/prometheus/api/v1/targets"
+
+    def all_up() -> bool:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            targets = json.load(answer)["data"]["activeTargets"]
+        return len(targets) == 6 and all(target["health"] == "up" for target in targets)
+
+    assert wait_for(all_up, 40)
+
+
+def test_every_container_is_held_in(engine: Engine, site: RealStack) -> None:
+    for name, one in containers(engine).items():
+        held = one["HostConfig"]
+        assert one["Config"]["User"] == "10001:10001", name
+        assert held["ReadonlyRootfs"], name
+        assert held["CapDrop"] == ["ALL"], name
+        assert held["SecurityOpt"] == ["no-new-privileges:true"], name
+        assert held["PidsLimit"] > 0, name
+        assert not held["Privileged"], name
+        # /proc tells what really runs, whatever Docker was asked for.
+        status = Path(f"/proc/{one['State']['Pid']}/status").read_text()
+        assert "\nUid:\t10001\t10001\t10001\t10001\n" in status, name
+        assert "\nCapBnd:\t0000000000000000\n" in status, name
+        assert "\nNoNewPrivs:\t1\n" in status, name
+
+
+def test_nothing_but_the_proxy_publishes_a_port(engine: Engine, site: RealStack) -> None:
+    ports = {name: one["HostConfig"]["PortBindings"] or {} for name, one in containers(engine).items()}
+    assert {name for name, bound in ports.items() if bound} == {"nginx"}
+    assert list(ports["nginx"]) == [f"{site.settings['proxy.https_port']}/tcp"]
+
+
+def test_the_proxy_cannot_reach_the_database_or_the_engine(engine: Engine, site: RealStack) -> None:
+    found = containers(engine)
+
+    def reached(host: str, port: object) -> bool:
+        script = f"curl --silent --output /dev/null --max-time 2 http://{host}:{port}/ && echo yes || echo no"
+        return engine.docker("exec", found["nginx"]["Id"], "sh", "-c", script).strip() == "yes"
+
+    assert reached("gateway", site.settings["gateway.port"])
+    for name, port in (("chromadb", "vectors.port"), ("engine", "engine.port")):
+        assert not reached(name, site.settings[port])
+        for network in found[name]["NetworkSettings"]["Networks"].values():
+            assert not reached(network["IPAddress"], site.settings[port])
+
+
+def test_secrets_are_not_in_what_docker_tells(engine: Engine, site: RealStack) -> None:
+    secrets = [path.read_text().strip() for path in (site.home / "config/secrets").iterdir()]
+    told = json.dumps(list(containers(engine).values())) + (site.home / "data/generated/compose.yaml").read_text()
+    assert len(secrets) >= 3
+    assert not [secret for secret in secrets if secret in told]
+
+
+def test_up_a_second_time_changes_nothing(site: RealStack, engine: Engine, record_property: Record) -> None:
+    before, began = identities(engine), time.monotonic()
+    assert "nothing had to change" in site.run("up").stdout
+    record_property("second up, seconds", round(time.monotonic() - began, 2))
+    print(f"second up: {time.monotonic() - began:.2f} s")
+    assert identities(engine) == before
+    assert site.run("diff").stdout == ""
+
+
+def test_a_killed_service_comes_back(site: RealStack, engine: Engine) -> None:
+    before = identities(engine)
+    pid = site.status()["gateway"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: site.status()["gateway"]["healthy"] and site.status()["gateway"]["pid"] != pid, 60)
+    assert {name for name in before if identities(engine)[name] != before[name]} == {"gateway"}
+    assert "nothing had to change" in site.run("up").stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "restarted"),
+    [({"monitoring.retention": "3d"}, {"prometheus"}), ({"engine.keep_alive": "7m"}, {"engine"}),
+     ({"proxy.limits.api_rate": "900r/s"}, set()), ({"chat.sign_up": True}, {"chat"})],
+    ids=lambda value: next(iter(value), "none"),
+)  # fmt: skip
+def test_a_changed_setting_touches_only_the_services_that_read_it(
+    site: RealStack, engine: Engine, settings: Mapping[str, object], restarted: set[str]
+) -> None:
+    before = identities(engine)
+    change(site, settings)
+    site.run("up")
+    assert {name for name in before if identities(engine)[name] != before[name]} == restarted
+    assert all(item["healthy"] for item in site.status().values())
+    assert "nothing had to change" in site.run("up").stdout
+
+
+def test_a_configuration_that_nginx_refuses_changes_nothing(site: RealStack, engine: Engine) -> None:
+    before, settings = identities(engine), dict(site.settings)
+    broken = site.home / "broken.pem"
+    broken.write_text("no certificate\n")
+    change(site, {"proxy.certificate": str(broken), "proxy.certificate_key": str(broken)})
+    told = site.run("up", status=1).stderr
+    site.settings = settings
+    site.write()
+    assert "nginx" in told
+    assert "refused" in told
+    assert identities(engine) == before
+    assert site.run("diff").stdout == ""
+
+
+def test_a_setting_with_which_a_service_cannot_run_is_taken_back(site: RealStack, engine: Engine) -> None:
+    before, kept = identities(engine), site.settings["monitoring.retention"]
+    change(site, {"monitoring.retention": "99999y"})  # more than Prometheus can count
+    try:
+        told = site.run("up", status=1).stderr
+        assert "prometheus" in told
+        assert "it runs with its old settings again" in told
+        assert not [item for item in site.status().values() if item["problem"]]
+        assert [item["service"] for item in json.loads(site.run("diff", "--json").stdout)] == ["prometheus"]
+    finally:
+        change(site, {"monitoring.retention": kept})
+    assert "nothing had to change" in site.run("up").stdout
+    assert {name for name in before if identities(engine)[name] != before[name]} == {"prometheus"}
+
+
+def test_running_streams_finish_while_the_proxy_takes_new_settings(site: RealStack, key: str) -> None:
+    body = {"model": "demo", "messages": [{"role": "user", "content": "Go on"}], "max_tokens": 200, "stream": True}
+
+    async def stream(client: httpx2.AsyncClient, sent: asyncio.Semaphore) -> tuple[bool, float]:
+        headers = {"Authorization": f"Bearer {key}"}
+        async with client.stream("POST", f"{site.url}/v1/chat/completions", json=body, headers=headers) as answer:
+            assert answer.status_code == 200
+            sent.release()
+            text = "".join([part async for part in answer.aiter_text()])
+        return text.rstrip().endswith("data: [DONE]"), time.monotonic()
+
+    async def all_of_them() -> tuple[list[tuple[bool, float]], float]:
+        sent = asyncio.Semaphore(0)
+        trust = ssl.create_default_context(cafile=site.ca)
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(verify=trust, timeout=240, limits=limits) as client:
+            streams = [asyncio.create_task(stream(client, sent)) for _ in range(200)]
+            for _ in range(20):
+                await sent.acquire()
+            change(site, {"proxy.limits.chat_burst": 999})
+            await asyncio.to_thread(site.run, "up")
+            reloaded = time.monotonic()
+            return await asyncio.gather(*streams), reloaded
+
+    results, reloaded = asyncio.run(all_of_them())
+    assert [finished for finished, _ in results] == [True] * 200
+    after = sum(ended > reloaded for _, ended in results)
+    print(f"{after} of 200 streams ended after the reload")
+    assert after > 0
+
+
+def test_logs_and_restart_do_what_they_do_elsewhere(site: RealStack, engine: Engine, key: str) -> None:
+    ask(site, "/v1/models", key)
+    assert len(site.run("logs", "gateway", "-n", "3").stdout.splitlines()) == 3
+    before = identities(engine)
+    site.run("restart", "node-exporter", "chat")
+    assert {name for name in before if identities(engine)[name] != before[name]} == {"node-exporter", "chat"}
+    assert all(item["healthy"] for item in site.status().values())
+
+
+def test_doctor_finds_nothing_wrong(site: RealStack) -> None:
+    findings = json.loads(site.run("doctor", "--json", status=None).stdout)
+    problems = [item for item in findings if item["severity"] == "problem"]
+    # How much memory or disk the machine has is not the stack's doing.
+    assert [item for item in problems if item["check"] not in ("memory", "disk", "processor")] == []
+
+
+def test_down_leaves_nothing_but_data(site: RealStack, engine: Engine, key: str) -> None:
+    site.run("down")
+    assert containers(engine) == {}
+    assert engine.docker("network", "ls", "--quiet", "--filter", "label=com.docker.compose.project").strip() == ""
+    assert engine.docker("volume", "ls", "--quiet").strip() == ""
+    began = time.monotonic()
+    site.run("up")
+    print(f"up again, with the images there: {time.monotonic() - began:.1f} s")
+    assert "demo" in {model["id"] for model in ask(site, "/v1/models", key)["data"]}
