@@ -99,7 +99,7 @@ def test_everything_is_well(stack: RealStack) -> None:
     problems = [one for one in findings if one["severity"] == "problem" and one["check"] in ("ports", "services")]
     assert problems == []
     programs = [one["message"] for one in findings if one["check"] == "programs"]
-    assert any(message.startswith("engine") and "." in message for message in programs)
+    assert any(message.startswith("ollama") and "." in message for message in programs)
 
 
 def test_the_official_clients_chat_and_embed(stack: RealStack, hubs: Hubs, trust: ssl.SSLContext, key: str) -> None:
