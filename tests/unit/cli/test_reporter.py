@@ -5,6 +5,7 @@ import pty
 import select
 import subprocess
 import sys
+import time
 from io import FileIO
 
 PROGRAM = """
@@ -22,8 +23,8 @@ def test_nothing_is_drawn_while_a_question_waits_for_its_answer() -> None:
     ours, theirs = pty.openpty()
     argv = [sys.executable, "-c", PROGRAM]
     with (
-        os.fdopen(ours, "r+b", buffering=0) as terminal,
         subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs),
+        os.fdopen(ours, "r+b", buffering=0) as terminal,  # closed first, which ends a child that still waits
     ):
         os.close(theirs)
         assert b"starting" in _until(terminal, b"install nginx [Y/n]: ")
@@ -35,8 +36,9 @@ def test_nothing_is_drawn_while_a_question_waits_for_its_answer() -> None:
 
 
 def _until(terminal: FileIO, text: bytes) -> bytes:
-    seen = b""
+    seen, deadline = b"", time.monotonic() + 20
     while not seen.endswith(text):
-        assert select.select([terminal], [], [], 20)[0], f"no {text!r} after {seen!r}"
-        seen += terminal.read(1) or b""
+        assert time.monotonic() < deadline, f"no {text!r} in {seen[-2000:]!r}"
+        if select.select([terminal], [], [], 0.5)[0]:
+            seen += terminal.read(1) or b""
     return seen
