@@ -25,7 +25,7 @@ docs:          ## what is generated from the code: the sample file and the refer
 	@scripts/bootstrap dev
 	.venv/bin/python -m aistack.config.reference
 
-lock:          ## pin anew what Open WebUI and Chroma stand on, after a change of their versions
+lock:          ## pin what aistack, Open WebUI and Chroma stand on, after a change of a version
 	@scripts/bootstrap dev
 	@scripts/lock
 

@@ -10,7 +10,7 @@ import aiohttp
 from stacks import RealStack
 
 STREAMS = 200
-TOKENS = 250
+TOKENS = 400
 
 
 @dataclass

@@ -80,6 +80,7 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
     ({"chat.sign_up": True}, {"chat"}, set()),
     ({"gateway.port": 8089}, {"gateway", "chat", "exporter"}, {"nginx", "prometheus"}),
     ({"engine.kind": "ollama"}, {"engine", "gateway", "exporter"}, {"prometheus"}),
+    ({"engine.nodes": [{"name": "b", "kind": "ollama", "url": "http://10.0.0.6:11434"}]}, {"gateway"}, set()),
     ({"engine.port": 11435}, {"engine", "gateway", "exporter"}, {"prometheus"}),
     ({"engine.max_loaded_models": 2}, {"engine"}, set()),
     ({"engine.keep_alive": "10m"}, {"engine"}, set()),

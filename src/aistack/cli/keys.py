@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import click
 
-from aistack.cli.output import as_json, print_json, print_table
+from aistack.cli.output import as_json, dry, print_json, print_table
+from aistack.errors import UserError
 from aistack.gateway.keys import Key, KeyStore
 from aistack.operations.stack import open_stack
 from aistack.system import files
@@ -20,13 +21,6 @@ def keys_group() -> None:
 @contextmanager
 def _store() -> Iterator[KeyStore]:
     database = open_stack().gateway_database
-    for folder, mode in (
-        (database.parents[3], 0o711),
-        (database.parents[2], 0o711),
-        (database.parents[1], 0o711),
-    ):
-        files.make_directory(folder, mode)
-    files.make_directory(database.parent, 0o700)
     store = KeyStore(database)
     try:
         yield store
@@ -42,12 +36,18 @@ def _store() -> Iterator[KeyStore]:
 @click.argument("name")
 @click.option("--owner", help="Whom it belongs to.")
 @as_json
-def create_command(name: str, owner: str | None, json_output: bool) -> None:
+@dry
+def create_command(name: str, owner: str | None, json_output: bool, dry_run: bool) -> None:
     """Make a key called NAME and print it, this once.
 
     Only a hash of it is kept.
     """
     with _store() as store:
+        if dry_run:
+            if any(key.name == name for key in _live(store)):
+                raise UserError(f"there is a key called {name!r} already", "see: aistack keys ls")
+            click.echo(f"{name}: would be made")
+            return
         plain, key = store.create(name, owner)
     if json_output:
         print_json({**_shown(key), "key": plain})
@@ -71,11 +71,21 @@ def list_command(json_output: bool) -> None:
 
 @keys_group.command("revoke")
 @click.argument("name_or_id")
-def revoke_command(name_or_id: str) -> None:
+@dry
+def revoke_command(name_or_id: str, dry_run: bool) -> None:
     """Revoke a key by its name or id; it stops working at once."""
     with _store() as store:
+        if dry_run:
+            if not any(name_or_id in (key.name, key.id) for key in _live(store)):
+                raise UserError(f"there is no live key called {name_or_id!r}", "see: aistack keys ls")
+            click.echo(f"{name_or_id}: would be revoked")
+            return
         key = store.revoke(name_or_id)
     click.echo(f"revoked {key.name}")
+
+
+def _live(store: KeyStore) -> list[Key]:
+    return [key for key in store.list() if key.revoked_at is None]
 
 
 def _shown(key: Key) -> dict[str, str | None]:

@@ -5,14 +5,14 @@ import sys
 
 import click
 
-from aistack.cli.output import as_json, print_json, print_table
-from aistack.cli.progress import Reporter
+from aistack.cli.output import as_json, dry, print_json, print_table, show_tolerated
+from aistack.cli.reporter import Reporter
+from aistack.errors import UserError
 from aistack.operations.down import down, restart
+from aistack.operations.mistakes import missing_files
 from aistack.operations.stack import Stack, open_stack
 from aistack.operations.up import up
 from aistack.runtimes.base import Change
-
-dry = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
 @click.command("up")
@@ -20,11 +20,15 @@ dry = click.option("--dry-run", is_flag=True, help="Only say what would be done.
 @dry
 def up_command(yes: bool, dry_run: bool) -> None:
     """Make the stack what stack.toml says, and bring it up."""
-    stack = open_stack(confirm=lambda question: yes or click.confirm(question, default=True, err=True))
+    reporter = Reporter()
+    stack = open_stack(
+        confirm=lambda question: yes or reporter.confirm(question),
+        judges=(missing_files,),
+    )
     if dry_run:
-        _show_changes(stack, [change for change in stack.changes() if change.step != "keep"])
+        _show_changes(stack)
         return
-    with Reporter() as reporter:
+    with reporter:
         outcome = up(stack, reporter.report, reporter.model)
     for note in outcome.notes:
         click.echo(f"{click.style('note:', fg='yellow')} {note}", err=True)
@@ -36,7 +40,7 @@ def up_command(yes: bool, dry_run: bool) -> None:
 @dry
 def down_command(dry_run: bool) -> None:
     """Stop every service; the data stays."""
-    stack = open_stack()
+    stack = open_stack(tolerate=show_tolerated)
     if dry_run:
         for name, seen in stack.runtime.observe().items():
             if seen.state != "missing":
@@ -68,20 +72,28 @@ def restart_command(services: tuple[str, ...], dry_run: bool) -> None:
 def diff_command(json_output: bool) -> None:
     """Say what `up` would change."""
     stack = open_stack()
-    found = [change for change in stack.changes() if change.step != "keep"]
     if json_output:
-        print_json(found)
+        programs = stack.runtime.missing(stack.programs)
+        files = list(stack.runtime.differences(stack.rendered()))
+        print_json({"programs": programs, "changes": _changes(stack), "files": files})
     else:
-        _show_changes(stack, found)
+        _show_changes(stack)
 
 
 def service_names() -> list[str]:
-    """The names of all services, for completion."""
-    return [service.name for service in open_stack().plan.services]
+    """The names of all services, for completion; whatever is wrong, nothing else may be said there."""
+    try:
+        return [service.name for service in open_stack(tolerate=lambda _: None).plan.services]
+    except UserError:
+        return []
 
 
-def _show_changes(stack: Stack, found: list[Change]) -> None:
-    missing = stack.runtime.missing(stack.programs)
+def _changes(stack: Stack) -> list[Change]:
+    return [change for change in stack.changes() if change.step != "keep"]
+
+
+def _show_changes(stack: Stack) -> None:
+    found, missing = _changes(stack), stack.runtime.missing(stack.programs)
     for sentence in missing:
         click.echo(sentence)
     if found:
@@ -104,8 +116,7 @@ def _show_summary(stack: Stack) -> None:
     if not stack.config.proxy.certificate:
         rows.append(("trust", f"{command} ca > ca.pem   # the root certificate, in {paths.tls / 'root.pem'}"))
     rows.append(("first key", f"{command} keys create me"))
-    # From this machine, where localhost always leads to it, whatever names others use.
-    local = f"https://localhost{stack.plan.public.port_suffix}"
+    local = stack.plan.public.local
     rows.append(("first call", f'curl --cacert ca.pem -H "Authorization: Bearer ask_..." {local}/v1/models'))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

@@ -6,7 +6,8 @@ import click
 
 from aistack import __version__
 from aistack.cli import completion, configuration, keys, lifecycle, models, move, observation
-from aistack.errors import ConfigError, UserError
+from aistack.cli.output import show_error
+from aistack.errors import UserError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,7 +26,7 @@ def main() -> None:
     try:
         sys.exit(commands.main(standalone_mode=False) or 0)
     except UserError as error:
-        _show(error)
+        show_error(error)
         sys.exit(1)
     except click.exceptions.Exit as end:
         sys.exit(end.exit_code)
@@ -38,12 +39,3 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
-
-
-def _show(error: UserError) -> None:
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
-    if isinstance(error, ConfigError):
-        for problem in error.problems:
-            click.echo(f"  {problem}", err=True)
-    if error.hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {error.hint}", err=True)

@@ -2,13 +2,15 @@
 
 import os
 import pwd
+from collections.abc import Callable
 
 import click
 
-from aistack.cli.progress import Reporter
+from aistack.cli.output import dry
+from aistack.cli.reporter import Reporter
 from aistack.config.paths import Paths, find_paths
 from aistack.errors import UserError
-from aistack.operations.move import confirm_move, move_back, move_stack, old_paths, unconfirmed
+from aistack.operations.move import confirm_move, copies, move_back, move_stack, old_paths, unconfirmed
 from aistack.operations.stack import open_stack
 from aistack.runtimes import RUNTIMES
 
@@ -19,7 +21,8 @@ from aistack.runtimes import RUNTIMES
 @click.option("--confirm", is_flag=True, help="Remove what the last move kept of the old stack.")
 @click.option("--back", is_flag=True, help="Return to the stack as it was before the last move.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
-def move_command(runtime: str | None, user: str | None, confirm: bool, back: bool, yes: bool) -> None:
+@dry
+def move_command(runtime: str | None, user: str | None, confirm: bool, back: bool, yes: bool, dry_run: bool) -> None:
     """Move the stack to another runtime, with all its data.
 
     Accounts, chats, keys, documents and models come along. The old stack is stopped, its data are copied and
@@ -27,35 +30,49 @@ def move_command(runtime: str | None, user: str | None, confirm: bool, back: boo
     """
     if [runtime is not None, confirm, back].count(True) != 1:
         raise click.UsageError("one of --to, --confirm and --back is needed")
-    if confirm:
-        stack = open_stack()
-        for folder in confirm_move(stack):
-            click.echo(f"removed {folder}")
-        return
+    reporter = Reporter()
 
     def ask(question: str) -> bool:
-        return yes or click.confirm(question, default=True, err=True)
+        return yes or reporter.confirm(question)
 
-    if back:
-        stack = open_stack(confirm=ask)
-        note = unconfirmed(stack)
-        if note and not ask(f"return to {note.was}? What was written since the move is lost"):
-            raise click.Abort
-        with Reporter() as reporter:
-            old = open_stack(old_paths(note), ask, runtime=note.was) if note else stack
-            move_back(stack, old, reporter.report, reporter.model)
-        click.echo("Everything is as it was before the move.")
-        return
+    if runtime is not None:
+        _move(runtime, user, ask, reporter, dry_run)
+    elif confirm:
+        for folder in confirm_move(open_stack(), dry_run=dry_run):
+            click.echo(f"{folder} would be removed" if dry_run else f"removed {folder}")
+    else:
+        _back(ask, reporter, dry_run)
+
+
+def _move(runtime: str, user: str | None, ask: Callable[[str], bool], reporter: Reporter, dry_run: bool) -> None:
     old = open_stack(_paths_of(user) if user else None, ask)
     if old.config.runtime == runtime and not user:
         raise UserError(f"the stack is on {runtime} already", "`aistack status` shows it")
     new = open_stack(find_paths(os.environ, os.geteuid()), ask, runtime=runtime, like=old)
-    with Reporter() as reporter:
+    if dry_run:
+        for copy in copies(old, new):
+            click.echo(f"{copy.service}: {copy.source} would be copied to {copy.target}")
+        return
+    with reporter:
         notes = move_stack(old, new, reporter.report, reporter.model)
     for told in notes:
         click.echo(f"note: {told}", err=True)
     click.echo(f"The stack runs on {runtime} now, with all its data.")
     click.echo("When you have seen that all is well: `aistack move --confirm`. Else: `aistack move --back`.")
+
+
+def _back(ask: Callable[[str], bool], reporter: Reporter, dry_run: bool) -> None:
+    stack = open_stack(confirm=ask)
+    note = unconfirmed(stack)
+    if dry_run:
+        click.echo(f"would return to {note.was}")
+        return
+    if not ask(f"return to {note.was}? What was written since the move is lost"):
+        raise click.Abort
+    old = open_stack(old_paths(note), ask, runtime=note.was)
+    with reporter:
+        move_back(stack, old, reporter.report, reporter.model)
+    click.echo("Everything is as it was before the move.")
 
 
 def _paths_of(user: str) -> Paths:

@@ -1,12 +1,14 @@
 """`status`, `logs`, `doctor`, `ca`: the commands that look."""
 
+import json
+
 import click
 
 from aistack.cli.lifecycle import service_names
-from aistack.cli.output import as_json, print_json, print_table
+from aistack.cli.output import as_json, print_json, print_table, show_tolerated
 from aistack.errors import UserError
-from aistack.operations import examine
 from aistack.operations.doctor import has_problem, report
+from aistack.operations.examine import examine
 from aistack.operations.stack import open_stack
 from aistack.operations.status import status
 
@@ -15,7 +17,7 @@ from aistack.operations.status import status
 @as_json
 def status_command(json_output: bool) -> None:
     """Show every service; exit status 3 when one is unwell."""
-    found = status(open_stack())
+    found = status(open_stack(tolerate=show_tolerated))
     if json_output:
         print_json(found)
     else:
@@ -46,12 +48,13 @@ def status_command(json_output: bool) -> None:
     type=click.IntRange(0),
     help="How many lines to begin with.",
 )
-def logs_command(service: str, follow: bool, lines: int) -> None:
-    """Show the log of SERVICE."""
-    stack = open_stack()
+@as_json
+def logs_command(service: str, follow: bool, lines: int, json_output: bool) -> None:
+    """Show the log of SERVICE; with --json an object a line."""
+    stack = open_stack(tolerate=show_tolerated)
     stack.plan.service(service)
     for line in stack.runtime.logs(service, lines, follow):
-        click.echo(line)
+        click.echo(json.dumps({"service": service, "line": line}) if json_output else line)
 
 
 @click.command("doctor")
@@ -61,7 +64,7 @@ def doctor_command(json_output: bool) -> None:
 
     Each finding has its cure. Exit status 1 when there is a problem.
     """
-    findings = examine.diagnose(open_stack())
+    findings = examine(open_stack())
     if json_output:
         print_json(findings)
     else:
@@ -71,7 +74,8 @@ def doctor_command(json_output: bool) -> None:
 
 
 @click.command("ca")
-def ca_command() -> None:
+@as_json
+def ca_command(json_output: bool) -> None:
     """Print the root certificate to trust."""
     stack = open_stack()
     if stack.config.proxy.certificate:
@@ -79,7 +83,10 @@ def ca_command() -> None:
     root = stack.paths.tls / "root.pem"
     if not root.exists():
         raise UserError("there is no certificate authority yet", "`aistack up` makes it")
-    click.echo(root.read_text(), nl=False)
+    if json_output:
+        print_json({"path": root, "certificate": root.read_text()})
+    else:
+        click.echo(root.read_text(), nl=False)
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""How results are shown: tables for people, JSON for programs."""
+"""How results are shown: tables for people, JSON for programs; and the options that many commands share."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from aistack.errors import ConfigError, UserError
+
 as_json = click.option("--json", "json_output", is_flag=True, help="Print JSON for programs.")
+dry = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
 def print_json(value: object) -> None:
@@ -31,6 +34,21 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         console.print(table)
     else:
         Console(width=200).print(table)
+
+
+def show_error(error: UserError, word: str = "error", colour: str = "red") -> None:
+    """Tell what is wrong on stderr, each mistake in stack.toml on a line of its own, and what to do about it."""
+    click.echo(f"{click.style(f'{word}:', fg=colour, bold=True)} {error.message}", err=True)
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            click.echo(f"  {problem}", err=True)
+    if error.hint:
+        click.echo(f"{click.style('hint:', fg='cyan')} {error.hint}", err=True)
+
+
+def show_tolerated(error: ConfigError) -> None:
+    """Tell that stack.toml is wrong, for commands that go on with what they understand of it."""
+    show_error(error, "warning", "yellow")
 
 
 def _plain(value: Any) -> Any:

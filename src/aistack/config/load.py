@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -107,7 +107,8 @@ def _explain(detail: ErrorDetails) -> str:
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     table: Any = Config
     for part in location[:-1]:
-        table = table.model_fields[str(part)].annotation
+        # A number is a place in a list of tables.
+        table = get_args(table)[0] if isinstance(part, int) else table.model_fields[part].annotation
     return list(table.model_fields) if isinstance(table, type) and issubclass(table, Table) else []
 
 
@@ -125,6 +126,9 @@ def _contradictions(config: Config, wrong: Collection[str]) -> tuple[str, ...]:
     if certificates.isdisjoint(wrong) and bool(config.proxy.certificate) != bool(config.proxy.certificate_key):
         missing = "certificate_key" if config.proxy.certificate else "certificate"
         problems.append(f"proxy.{missing}: a certificate and its key must be given together")
+    names = ["local", *(node.name for node in config.engine.nodes)]
+    if "engine" not in wrong and len(set(names)) < len(names):
+        problems.append('engine.nodes: every node needs a name of its own, and "local" is this machine\'s')
     return tuple(problems)
 
 

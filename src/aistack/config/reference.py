@@ -104,6 +104,10 @@ def _sample_section(section: Section, values: Mapping[str, object]) -> str:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        return f"[{', '.join(map(_toml, value))}]"
     return str(tomlkit.item(list(value) if isinstance(value, tuple) else value).as_string())
 
 
@@ -133,7 +137,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
         case "boolean":
             return "`true` or `false`"
         case "array":
-            return "list of texts"
+            return "list of tables" if "$ref" in schema["items"] else "list of texts"
         case _:
             return "text"
 

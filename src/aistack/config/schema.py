@@ -54,6 +54,9 @@ ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/
 # Open WebUI takes user@host.tld, and user@localhost for a machine without a domain.
 Mail = Annotated[str, StringConstraints(pattern=r"^[^@\s\"'\\]+@([^@\s\"'\\]+\.[^@\s\"'\\]+|localhost)$")]
 Image = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][A-Za-z0-9._/:@-]{0,255})?$")]
+NodeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+# No name and password in it: stack.toml is not a secret.
+NodeAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
 # Shown in pages and passed on in environments: no control characters, no quotes to escape.
 Title = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\"'\\<>{}]{1,60}$")]
 
@@ -134,6 +137,14 @@ class Gateway(Table):
     port: PortNumber = Field(8080, description="Loopback port.")
 
 
+class Node(Table):
+    """Another engine, on another machine of the site."""
+
+    name: NodeName
+    kind: Literal["llamacpp", "ollama", "openai"]
+    url: NodeAddress
+
+
 class Engine(Table):
     """What runs the models."""
 
@@ -158,6 +169,13 @@ class Engine(Table):
         "auto",
         description='Whose graphics cards it may use; "auto": those that work, if there are any. (Only ollama, under\n'
         "systemd and in containers.)",
+    )
+    nodes: tuple[Node, ...] = Field(
+        (),
+        strict=False,
+        description='More engines: [{ name = "gpu2", kind = "ollama", url = "http://10.0.0.6:11434" }], or a table\n'
+        '[[engine.nodes]] each. kind: "ollama", "llamacpp" (an engine of aistack) or "openai" (vLLM and others that\n'
+        "speak OpenAI's API). A request goes to the first that has its model, to this machine's before the rest.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Which chat model a machine can serve well: pure arithmetic on the facts, asked by `aistack init`."""
+"""Which chat model a machine can serve well, and what the stack needs with one: pure arithmetic on the facts."""
 
 from dataclasses import dataclass
 
@@ -72,6 +72,18 @@ def suggest_chat_model(host: Host, *, engine_uses_gpu: bool, context_length: int
     candidates = MODELS[: MODELS.index(limit) + 1]
     where = f"of memory beside the rest of the stack, {host.cpu.cores} cores and no GPU to use"
     return _largest(candidates, memory, where, context_length, slots)
+
+
+def stack_memory_bytes(
+    host: Host, model: str, *, file_bytes: int, context_length: int, slots: int, engine_uses_gpu: bool
+) -> int:
+    """Bytes of the host's memory that the stack keeps with the chat model `model` loaded.
+
+    Of one that is not in the table, the size of its file is all that is counted: `file_bytes`, 0 when unknown.
+    """
+    known = next((one for one in MODELS if one.name == model), None)
+    own = known.memory_bytes(context_length, slots) if known else file_bytes + _OVERHEAD
+    return _REST_OF_THE_STACK + (0 if engine_uses_gpu and _card_memory(host) >= own else own)
 
 
 def _card_memory(host: Host) -> int:

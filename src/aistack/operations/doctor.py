@@ -7,7 +7,7 @@ from aistack.operations.diagnoses.base import Diagnosis, Finding, Inputs
 _ORDER = ("problem", "warning", "ok")
 
 
-def examine(inputs: Inputs, diagnoses: tuple[tuple[str, Diagnosis], ...] = DIAGNOSES) -> tuple[Finding, ...]:
+def diagnose(inputs: Inputs, diagnoses: tuple[tuple[str, Diagnosis], ...] = DIAGNOSES) -> tuple[Finding, ...]:
     """What every diagnosis finds, problems first. One that fails becomes a finding itself."""
     found = [finding for name, diagnosis in diagnoses for finding in _examine(name, diagnosis, inputs)]
     return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))

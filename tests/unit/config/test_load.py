@@ -168,3 +168,17 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "stack.toml"
     path.write_text('[site]\nname = "Werkstatt Köln"\n')
     assert load(path).site.name == "Werkstatt Köln"
+
+
+def test_nodes_are_read_and_their_mistakes_told_by_their_place() -> None:
+    good = '[[engine.nodes]]\nname = "b"\nkind = "ollama"\nurl = "http://10.0.0.6:11434"\n'
+    assert [node.name for node in parse(good).engine.nodes] == ["b"]
+    bad = '[[engine.nodes]]\nname = "B"\nkind = "olama"\nurl = "http://me:secret@gpu"\nuri = "x"\n'
+    with pytest.raises(ConfigError) as caught:
+        parse(good + bad)
+    told = "\n".join(caught.value.problems)
+    for part in ("engine.nodes.1.name", "engine.nodes.1.kind", "engine.nodes.1.url", "did you mean url?"):
+        assert part in told
+    for name in ("b", "local"):
+        with pytest.raises(ConfigError, match="1 mistake"):
+            parse(good + good.replace('"b"', f'"{name}"'))

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aistack.hardware.fit import MODELS, suggest_chat_model
+from aistack.hardware.fit import MODELS, stack_memory_bytes, suggest_chat_model
 from aistack.hardware.host import Cpu, Gpu, Host, OperatingSystem
 from aistack.hardware.sizes import GIB, MIB
 
@@ -66,6 +66,21 @@ def test_a_chip_that_shares_the_hosts_memory_is_sized_by_it() -> None:
 def test_a_card_too_small_for_any_model_leaves_it_to_the_processor() -> None:
     card = Gpu("nvidia", "NVIDIA T400", 2 * GIB, "550", True, "")
     assert "no GPU to use" in suggest_chat_model(_host(8, 32 * GIB, card), engine_uses_gpu=True).why
+
+
+def test_the_need_of_the_stack_follows_the_model_and_its_contexts() -> None:
+    def needed(model: str, slots: int = 4, *, file_bytes: int = 0, gpu: bool = False) -> int:
+        card = Gpu("nvidia", "NVIDIA L4", 24 * GIB, "550", True, "")
+        return stack_memory_bytes(
+            _host(8, 32 * GIB, card), model, file_bytes=file_bytes, context_length=8192, slots=slots,
+            engine_uses_gpu=gpu,
+        )  # fmt: skip
+
+    large, small = MODELS[3].name, MODELS[0].name
+    assert needed(small) < needed(large)
+    assert needed(large, 1) == needed(large, 4) - 3 * 144 * 1024 * 8192
+    assert needed("ours", file_bytes=5 * GIB) == needed("ours") + 5 * GIB
+    assert needed(large, gpu=True) < needed("ours") < needed(large)
 
 
 def _host(cores: int, memory: int, *gpus: Gpu) -> Host:

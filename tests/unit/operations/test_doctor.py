@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aistack.certificates import ensure
+from aistack.certificates import ensure, expires
 from aistack.errors import UserError
 from aistack.hardware.host import Cpu, Disk, Gpu, Host, OperatingSystem
 from aistack.hardware.sizes import GIB, MIB
@@ -18,7 +18,7 @@ from aistack.operations.diagnoses import DIAGNOSES
 from aistack.operations.diagnoses.base import Finding, Inputs, WantedProgram, WantedRoom
 from aistack.operations.diagnoses.memory import held_bytes
 from aistack.operations.diagnoses.programs import is_older, parse_version
-from aistack.operations.doctor import examine, has_problem, report
+from aistack.operations.doctor import diagnose, has_problem, report
 from aistack.system.run import Finished, run
 
 NOW = datetime.now(UTC)
@@ -41,7 +41,7 @@ HEALTHY = Inputs(
 def found(check: str, **changes: Any) -> tuple[Finding, ...]:
     """What the diagnosis called `check` finds when `changes` are made to a healthy stack."""
     inputs = dataclasses.replace(HEALTHY, **changes)
-    return examine(inputs, tuple(one for one in DIAGNOSES if one[0] == check))
+    return diagnose(inputs, tuple(one for one in DIAGNOSES if one[0] == check))
 
 
 def only(check: str, **changes: Any) -> Finding:
@@ -55,7 +55,7 @@ def only(check: str, **changes: Any) -> Finding:
 
 
 def test_a_healthy_stack_has_no_problem() -> None:
-    findings = examine(HEALTHY)
+    findings = diagnose(HEALTHY)
     assert {finding.severity for finding in findings} == {"ok"}
     assert not has_problem(findings)
     assert report(findings).endswith("no problems, no warnings")
@@ -68,8 +68,8 @@ def test_a_diagnosis_that_fails_becomes_a_finding_and_the_others_go_on() -> None
     def refuses(_: Inputs) -> tuple[Finding, ...]:
         raise UserError("no disk", "buy one")
 
-    findings = examine(HEALTHY, (("first", faints), ("second", refuses), *DIAGNOSES))
-    assert findings[2:] == examine(HEALTHY)
+    findings = diagnose(HEALTHY, (("first", faints), ("second", refuses), *DIAGNOSES))
+    assert findings[2:] == diagnose(HEALTHY)
     assert findings[0].message == "this check itself failed: RuntimeError: no idea"
     assert findings[1] == Finding("problem", "second", "no disk", "buy one")
     assert has_problem(findings)
@@ -79,12 +79,12 @@ def test_what_we_may_not_look_at_is_told_as_such() -> None:
     def peeks(_: Inputs) -> tuple[Finding, ...]:
         raise PermissionError(13, "Permission denied", "/etc/ai-stack/secrets")
 
-    (finding,) = examine(HEALTHY, (("secrets", peeks),))
+    (finding,) = diagnose(HEALTHY, (("secrets", peeks),))
     assert finding.message == "may not look at /etc/ai-stack/secrets: Permission denied"
 
 
 def test_problems_come_first_each_with_its_cure_below() -> None:
-    findings = examine(dataclasses.replace(HEALTHY, memory_needed_bytes=64 * GIB, services={"chat": "refused"}))
+    findings = diagnose(dataclasses.replace(HEALTHY, memory_needed_bytes=64 * GIB, services={"chat": "refused"}))
     assert [finding.severity for finding in findings[:2]] == ["problem", "problem"]
     lines = report(findings).splitlines()
     assert lines[0].startswith("problem  memory")
@@ -93,7 +93,7 @@ def test_problems_come_first_each_with_its_cure_below() -> None:
 
 
 def test_findings_can_be_written_as_json() -> None:
-    finding = json.loads(json.dumps([dataclasses.asdict(one) for one in examine(HEALTHY)]))[0]
+    finding = json.loads(json.dumps([dataclasses.asdict(one) for one in diagnose(HEALTHY)]))[0]
     assert set(finding) == {"severity", "check", "message", "cure"}
 
 
@@ -318,24 +318,32 @@ def test_where_the_kernel_does_not_answer_systemd_is_asked(answer: Finished, sev
 
 
 def test_a_certificate_is_judged_by_what_is_left_of_it(tmp_path: Path) -> None:
-    made = ensure(tmp_path, ("localhost",), (), NOW)
+    ensure(tmp_path, ("localhost",), (), NOW)
+    certificate = tmp_path / "server.pem"
     for left, severity in ((40, "ok"), (20, "warning"), (-1, "problem")):
-        then = made.not_after - timedelta(days=left)
-        assert only("certificate", certificate=made.certificate, now=then).severity == severity
+        then = expires(certificate) - timedelta(days=left)
+        assert only("certificate", certificate=certificate, now=then).severity == severity
 
 
 def test_a_certificate_that_has_really_ended_is_a_problem_told_with_its_end(tmp_path: Path) -> None:
-    made = ensure(tmp_path, ("localhost",), (), NOW - timedelta(days=500))
-    finding = only("certificate", certificate=made.certificate)
+    ensure(tmp_path, ("localhost",), (), NOW - timedelta(days=500))
+    finding = only("certificate", certificate=tmp_path / "server.pem")
     assert finding.severity == "problem"
-    assert f"ended on {made.not_after:%Y-%m-%d}" in finding.message
+    assert f"ended on {expires(tmp_path / 'server.pem'):%Y-%m-%d}" in finding.message
 
 
 def test_a_missing_or_damaged_certificate_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "server.pem"
-    assert "there is no certificate" in only("certificate", certificate=path).message
+    finding = only("certificate", certificate=path)
+    assert "there is no certificate" in finding.message
+    assert finding.cure.startswith("run `aistack up`")
     path.write_text("x")
     assert only("certificate", certificate=path).severity == "problem"
+
+
+def test_a_certificate_of_the_sites_own_is_not_up_to_make(tmp_path: Path) -> None:
+    finding = only("certificate", certificate=tmp_path / "site.pem", site_key=tmp_path / "site.key")
+    assert finding.cure.startswith("it is the site's own")
 
 
 # Secrets
@@ -344,14 +352,40 @@ def test_a_missing_or_damaged_certificate_is_a_problem(tmp_path: Path) -> None:
 def test_a_secret_that_others_can_read_is_a_problem_with_the_command_that_closes_it(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     folder.mkdir(mode=0o700)
-    secret = folder / "admin-password"
+    secret = folder / "gateway-internal-key"
     secret.write_text("x")
     secret.chmod(0o640)
     finding = only("secrets", secrets=(folder, tmp_path / "missing"))
     assert finding.severity == "problem"
-    assert finding.cure.startswith(f"chmod 600 {secret}")
+    assert finding.cure.startswith(f"chmod 600 {secret}; ")
+    assert "remove the file" in finding.cure
     run(finding.cure.partition(";")[0].split())
     assert only("secrets", secrets=(folder,)) == Finding("ok", "secrets", "what is secret is closed to others")
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [("administrator-password", "change the password in the chat"), ("root.key", "trust the new root")],
+)
+def test_what_removing_a_file_would_not_replace_has_another_cure(tmp_path: Path, name: str, cure: str) -> None:
+    secret = tmp_path / name
+    secret.write_text("x")
+    secret.chmod(0o644)
+    finding = only("secrets", secrets=(secret,))
+    assert cure in finding.cure
+    assert "remove the file" not in finding.cure
+
+
+@pytest.mark.parametrize(("mode", "severity"), [(0o640, "ok"), (0o644, "problem")])
+def test_a_key_of_the_sites_own_may_be_its_groups_and_not_everybodys(tmp_path: Path, mode: int, severity: str) -> None:
+    key = tmp_path / "site.key"
+    key.write_text("x")
+    key.chmod(mode)
+    finding = only("secrets", site_key=key)
+    assert finding.severity == severity
+    if finding.cure:
+        run(finding.cure.split())
+        assert key.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_folder_of_secrets_that_others_may_list_is_a_problem(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def services(config: Config) -> tuple[Service, ...]:
             health=Health("/health/live"),
             after=("engine",),
             talks_to=("engine", "chat"),
+            outbound=bool(config.engine.nodes),
             memory_mib=1024,
             scrape=Scrape(),
             backups=(BackupSource("sqlite", "data", "gateway.db"),),

@@ -27,8 +27,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class WantedProgram:
-    """A program the stack needs. `executable` is a name on PATH or a path; it is run with
-    `version_arguments` and must tell a version of at least `minimum` ("" takes any).
+    """A program the stack needs, by the `name` people install it under. `executable` is a name on PATH
+    or a path; it is run with `version_arguments` and must tell a version of at least `minimum` ("" takes any).
     `cure` is the command that installs it or brings it up to date."""
 
     name: str
@@ -53,7 +53,8 @@ class Inputs:
 
     `ports`: service or `service port name` -> (address, number). `own_pids`: the stack's running
     processes; their children count as ours. `services`: name -> what is wrong with it, "" when
-    nothing is; empty when the stack is down. `secrets`: files and folders that only their owner
+    nothing is; empty when the stack is down. `certificate`: None when there need not be one yet; `site_key`:
+    its key, when both are the site's own. `secrets`: files and folders that only their owner
     may read. `clock_witnesses`: files whose last change cannot lie in the future. The callables are
     the machine's own; tests pass others.
     """
@@ -68,6 +69,7 @@ class Inputs:
     memory_needed_bytes: int
     certificate: Path | None
     secrets: tuple[Path, ...]
+    site_key: Path | None = None
     services: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     cpu_flags_needed: tuple[str, ...] = ()
     clock_witnesses: tuple[Path, ...] = ()

@@ -1,8 +1,9 @@
-"""Progress on a terminal: one line a service that changes in place; plain lines when it is not a terminal."""
+"""News on a terminal: one line a service that changes in place; plain lines when it is not a terminal."""
 
 import time
 from types import TracebackType
 
+import click
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -20,19 +21,24 @@ class Reporter:
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._lines: dict[str, tuple[str, str]] = {}
-        self._live = Live(console=self._console, refresh_per_second=8) if self._console.is_terminal else None
+        self._live = self._new_live()
         self._last_plain: dict[str, float] = {}
 
     def __enter__(self) -> "Reporter":
-        if self._live:
-            self._live.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live:
-            self._live.__exit__(kind, error, trace)
+            self._live.stop()
+
+    def confirm(self, question: str) -> bool:
+        """Ask, with nothing drawn over the question and its answer; the next news goes on below."""
+        if self._live:
+            self._live.stop()
+            self._live = self._new_live()  # a stopped one would begin by drawing over its old lines
+        return click.confirm(question, default=True, err=True)
 
     def report(self, news: Progress) -> None:
         """News of a service."""
@@ -49,11 +55,15 @@ class Reporter:
         before = self._lines.get(name)
         self._lines[name] = (state, detail)
         if self._live:
+            self._live.start()
             self._live.update(self._table())
         elif before is None or before[0] != state or self._due(name):
             self._last_plain[name] = time.monotonic()
             line = f"{name}: {state}{f' ({detail})' if detail else ''}"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _new_live(self) -> Live | None:
+        return Live(console=self._console, refresh_per_second=8) if self._console.is_terminal else None
 
     def _due(self, name: str) -> bool:
         return time.monotonic() - self._last_plain.get(name, 0.0) > _PLAIN_EVERY_S
