@@ -107,6 +107,11 @@ def change(stack: RealStack, settings: Mapping[str, object]) -> None:
     stack.write()
 
 
+def project(stack: RealStack) -> str:
+    """What Compose calls the stack, as the rendered tree tells it."""
+    return (stack.home / "data/generated/.env").read_text().strip().partition("=")[2]
+
+
 def test_everything_is_healthy_and_docker_thinks_so_too(site: RealStack, engine: Engine) -> None:
     found = site.status()
     assert set(found) == SERVICES
@@ -226,9 +231,16 @@ def test_logs_are_those_of_the_container(site: RealStack, key: str) -> None:
     assert "/v1/models" in shown[-1]
 
 
+def test_compose_alone_runs_what_was_rendered_and_up_finds_nothing_to_do(site: RealStack, engine: Engine) -> None:
+    site.run("down")
+    engine.compose(site.home / "data/generated", "--project-name", project(site), "up", "--detach")
+    assert wait_for(lambda: not [item for item in site.status().values() if item["problem"]], 60)
+    assert "nothing had to change" in site.run("up").stdout
+
+
 def test_down_leaves_nothing_but_data(site: RealStack, engine: Engine, key: str) -> None:
     site.run("down")
-    assert containers(engine) == {}
+    assert engine.docker("ps", "--all", "--quiet", "--filter", "label=com.docker.compose.project") == ""
     assert engine.docker("network", "ls", "--quiet", "--filter", "label=com.docker.compose.project").strip() == ""
     assert engine.docker("volume", "ls", "--quiet").strip() == ""
     began = time.monotonic()

@@ -121,10 +121,12 @@ class Docker:
             self.run("stop", *ids)
             check(self.run("rm", "--force", "--volumes", *ids), "removing containers")
 
-    def remove_networks(self) -> None:
-        """Remove the project's networks."""
-        found = self.run("network", "ls", "--quiet", "--filter", f"label={_PROJECT}={self.project}")
-        if ids := found.stdout.split():
+    def remove_rest(self) -> None:
+        """Remove the project's networks, and what Compose alone left of preparations."""
+        ours = ("--filter", f"label={_PROJECT}={self.project}")
+        if ids := self.run("ps", "--all", "--quiet", *ours).stdout.split():
+            check(self.run("rm", "--force", "--volumes", *ids), "removing containers")
+        if ids := self.run("network", "ls", "--quiet", *ours).stdout.split():
             check(self.run("network", "rm", *ids), "removing networks")
 
     @cached_property

@@ -232,7 +232,7 @@ class ComposeRuntime:
         for name in found:
             report(Progress(name, "stopping"))
         self.docker.remove(list(found.values()))
-        self.docker.remove_networks()
+        self.docker.remove_rest()
         for name in found:
             report(Progress(name, "stopped"))
 
