@@ -1,6 +1,5 @@
 """The whole stack on Docker Compose: a real engine, images made of the real programs, and ours from our Dockerfile."""
 
-import asyncio
 import json
 import os
 import shutil
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from engine import Engine, wait_for
 from stack_images import stack_images
@@ -21,6 +19,26 @@ from stack_images import stack_images
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
 from stacks import PROGRAMS, RealStack, make_stack
+
+# What must hold on every runtime is asked here as well; the tests need the fixtures `tended` and `stack`.
+from test_lifecycle import (
+    test_a_configuration_that_its_program_refuses_changes_nothing,  # noqa: F401
+    test_a_key_works_from_its_creation_until_it_is_revoked,  # noqa: F401
+    test_a_setting_with_which_a_service_cannot_run_is_taken_back,  # noqa: F401
+    test_an_imported_model_is_served_until_it_is_removed,  # noqa: F401
+    test_ca_prints_the_root_certificate_that_signs_for_the_site,  # noqa: F401
+    test_diff_is_empty_after_up,  # noqa: F401
+    test_diff_names_everything_that_depends_on_a_port,  # noqa: F401
+    test_doctor_finds_nothing_wrong_with_a_stack_that_is_up,  # noqa: F401
+    test_down_dry_run_stops_nothing,  # noqa: F401
+    test_logs_follow_shows_what_is_written_from_now_on,  # noqa: F401
+    test_restart_of_an_unknown_service_names_those_there_are,  # noqa: F401
+    test_restart_restarts_what_is_named_and_nothing_else,  # noqa: F401
+)
+from test_streams import (
+    test_streams_that_run_while_the_proxy_is_changed_all_come_to_their_end,  # noqa: F401
+    test_while_the_gateway_is_replaced_requests_are_told_to_come_again,  # noqa: F401
+)
 
 SERVICES = {
     "chromadb", "engine", "prometheus", "node-exporter", "exporter", "gateway", "nginx", "chat", "nginx-exporter",
@@ -43,6 +61,18 @@ def site(engine: Engine) -> Iterator[RealStack]:
         finally:
             made.end()
             shutil.rmtree(made.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def tended(site: RealStack) -> RealStack:
+    """What the tests of everyday commands call it."""
+    return site
+
+
+@pytest.fixture(scope="module")
+def stack(site: RealStack) -> RealStack:
+    """What the tests of streams call it."""
+    return site
 
 
 @pytest.fixture(scope="module")
@@ -189,80 +219,11 @@ def test_a_changed_setting_touches_only_the_services_that_read_it(
     assert "nothing had to change" in site.run("up").stdout
 
 
-def test_a_configuration_that_nginx_refuses_changes_nothing(site: RealStack, engine: Engine) -> None:
-    before, settings = identities(engine), dict(site.settings)
-    broken = site.home / "broken.pem"
-    broken.write_text("no certificate\n")
-    change(site, {"proxy.certificate": str(broken), "proxy.certificate_key": str(broken)})
-    told = site.run("up", status=1).stderr
-    site.settings = settings
-    site.write()
-    assert "nginx" in told
-    assert "refused" in told
-    assert identities(engine) == before
-    assert site.run("diff").stdout == ""
-
-
-def test_a_setting_with_which_a_service_cannot_run_is_taken_back(site: RealStack, engine: Engine) -> None:
-    before, kept = identities(engine), site.settings["monitoring.retention"]
-    change(site, {"monitoring.retention": "99999y"})  # more than Prometheus can count
-    try:
-        told = site.run("up", status=1).stderr
-        assert "prometheus" in told
-        assert "it runs with its old settings again" in told
-        assert not [item for item in site.status().values() if item["problem"]]
-        assert [item["service"] for item in json.loads(site.run("diff", "--json").stdout)] == ["prometheus"]
-    finally:
-        change(site, {"monitoring.retention": kept})
-    assert "nothing had to change" in site.run("up").stdout
-    assert {name for name in before if identities(engine)[name] != before[name]} == {"prometheus"}
-
-
-def test_running_streams_finish_while_the_proxy_takes_new_settings(site: RealStack, key: str) -> None:
-    body = {"model": "demo", "messages": [{"role": "user", "content": "Go on"}], "max_tokens": 200, "stream": True}
-
-    async def stream(client: httpx2.AsyncClient, sent: asyncio.Semaphore) -> tuple[bool, float]:
-        headers = {"Authorization": f"Bearer {key}"}
-        async with client.stream("POST", f"{site.url}/v1/chat/completions", json=body, headers=headers) as answer:
-            assert answer.status_code == 200
-            sent.release()
-            text = "".join([part async for part in answer.aiter_text()])
-        return text.rstrip().endswith("data: [DONE]"), time.monotonic()
-
-    async def all_of_them() -> tuple[list[tuple[bool, float]], float]:
-        sent = asyncio.Semaphore(0)
-        trust = ssl.create_default_context(cafile=site.ca)
-        limits = httpx2.Limits(max_connections=None)
-        async with httpx2.AsyncClient(verify=trust, timeout=240, limits=limits) as client:
-            streams = [asyncio.create_task(stream(client, sent)) for _ in range(200)]
-            for _ in range(20):
-                await sent.acquire()
-            change(site, {"proxy.limits.chat_burst": 999})
-            await asyncio.to_thread(site.run, "up")
-            reloaded = time.monotonic()
-            return await asyncio.gather(*streams), reloaded
-
-    results, reloaded = asyncio.run(all_of_them())
-    assert [finished for finished, _ in results] == [True] * 200
-    after = sum(ended > reloaded for _, ended in results)
-    print(f"{after} of 200 streams ended after the reload")
-    assert after > 0
-
-
-def test_logs_and_restart_do_what_they_do_elsewhere(site: RealStack, engine: Engine, key: str) -> None:
+def test_logs_are_those_of_the_container(site: RealStack, key: str) -> None:
     ask(site, "/v1/models", key)
-    assert len(site.run("logs", "gateway", "-n", "3").stdout.splitlines()) == 3
-    before = identities(engine)
-    site.run("restart", "node-exporter", "chat")
-    assert {name for name in before if identities(engine)[name] != before[name]} == {"node-exporter", "chat"}
-    assert all(item["healthy"] for item in site.status().values())
-
-
-def test_doctor_finds_nothing_wrong(site: RealStack) -> None:
-    findings = json.loads(site.run("doctor", "--json", status=None).stdout)
-    problems = [item for item in findings if item["severity"] == "problem"]
-    # How much memory or disk the machine has is not the stack's doing.
-    assert [item for item in problems if item["check"] not in ("memory", "disk", "processor")] == []
+    shown = site.run("logs", "gateway", "-n", "3").stdout.splitlines()
+    assert len(shown) == 3
+    assert "/v1/models" in shown[-1]
 
 
 def test_down_leaves_nothing_but_data(site: RealStack, engine: Engine, key: str) -> None:

@@ -57,10 +57,19 @@ def _run_by_line(argv: Sequence[str], env: Mapping[str, str], on_line: Callable[
     return Finished(process.returncode, "".join(lines), "")
 
 
-def lines(argv: Sequence[str]) -> Iterator[str]:
-    """What `argv` writes, a line at a time, until it ends or the caller stops reading. Raises ProgramError."""
+def lines(argv: Sequence[str], *, both: bool = False) -> Iterator[str]:
+    """What `argv` writes, with `both` also on stderr, a line at a time, until it ends or the caller stops reading.
+
+    Raises ProgramError.
+    """
     try:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if both else None,
+            text=True,
+        )
     except FileNotFoundError as error:
         raise ProgramError(f"{argv[0]} is not installed", f"install it, or check PATH: {argv[0]}") from error
     with process:

@@ -84,10 +84,10 @@ class Docker:
             _refuse_silent(done)
         return done
 
-    def logs(self, service: str, count: int, follow: bool) -> Iterator[str]:
-        """The end of a service's log, and with `follow` what comes after."""
-        argv = [*self._compose, *self._options, "logs", "--no-color", "--no-log-prefix", f"--tail={count}"]
-        return lines([*argv, *(["--follow"] if follow else []), service])
+    def logs(self, container: Container, count: int, follow: bool) -> Iterator[str]:
+        """The end of a container's log, and with `follow` what comes after."""
+        argv = ["docker", "logs", f"--tail={count}", *(["--follow"] if follow else []), container.id]
+        return lines(argv, both=True)
 
     def admit(self) -> None:
         """Raise UserError unless there are an engine that answers and a Compose that is new enough."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -194,7 +195,7 @@ class ComposeRuntime:
         """Why Docker, or the service itself, thinks that it cannot run."""
         container = self.docker.containers().get(name)
         if container and (container.state == "restarting" or container.restarts >= _CRASHES):
-            last = list(self.docker.logs(name, 1, follow=False))
+            last = list(self.docker.logs(container, 1, follow=False))
             return f"it ends as soon as it is started: {last[-1] if last else container.said}"
         return self.refused.get(name)
 
@@ -238,8 +239,11 @@ class ComposeRuntime:
             report(Progress(name, "stopped"))
 
     def logs(self, service: str, lines: int, follow: bool) -> Iterator[str]:
-        """From Docker."""
-        return self.docker.logs(service, lines, follow)
+        """From Docker, which keeps a log as long as its container. Raises ServiceError when there is none."""
+        container = self.docker.containers().get(service)
+        if container is None:
+            raise ServiceError(f"{service} is not running", "`aistack up` starts it")
+        return self.docker.logs(container, lines, follow)
 
     def _missing(self) -> Iterator[str]:
         for reference in dict.fromkeys(self.ground.reference(service) for service in self.ground.services):
@@ -264,11 +268,11 @@ class ComposeRuntime:
             # Started with Compose alone it would be a service that another is waiting for.
             done = self.docker.compose("run", "--rm", "--no-deps", "-T", document.preparation(name))
             if done.status:
-                self.refused[name] = f"it could not be prepared: {_last(done.stderr)}"
+                self.refused[name] = f"it could not be prepared: {_refusal(done.stderr)}"
                 return
         done = self.docker.compose("up", "--detach", "--no-deps", "--no-build", name)
         if done.status:
-            self.refused[name] = _last(done.stderr)
+            self.refused[name] = _refusal(done.stderr)
 
     def _reload(self, name: str) -> None:
         container = self.docker.containers().get(name)
@@ -352,5 +356,9 @@ def _read(path: Path) -> Mapping[str, str]:
     return found
 
 
-def _last(told: str) -> str:
-    return next(iter(reversed(told.strip().splitlines())), "Docker did not say why")
+def _refusal(told: str) -> str:
+    """Why Docker refused, in one line: what stands behind the last of the words that each Compose puts before it."""
+    why = re.split(r"ERROR: (?:for \S+ )?|Error response from daemon: ", told)[-1]
+    return (
+        " ".join(why.replace("Encountered errors while bringing up the project.", "").split()) or "it did not say why"
+    )
