@@ -12,7 +12,7 @@ from aistack.config.paths import Paths, find_paths
 from aistack.errors import UserError
 from aistack.operations.move import confirm_move, copies, move_back, move_stack, old_paths, unconfirmed
 from aistack.operations.stack import open_stack
-from aistack.runtimes import RUNTIMES
+from aistack.runtimes.kinds import RUNTIMES
 
 
 @click.command("move")
