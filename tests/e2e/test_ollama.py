@@ -15,6 +15,7 @@ from stacks import RealStack, make_stack
 from test_clients import ollama_client, openai_client
 
 from aistack.models.demo import write_demo
+from aistack.runtimes.programs import SYSTEM_PATH
 from contract.gateway.tiny_model import EMBEDDING_WIDTH, write_tiny_embed
 from hubs import Hubs, serve_hubs
 from ollamas import INSTALLED, PROGRAMS, STAND_IN, serving
@@ -39,6 +40,8 @@ def hubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hubs]:
 @pytest.fixture(scope="module", params=PROGRAMS)
 def stack(request: pytest.FixtureRequest, hubs: Hubs) -> Iterator[RealStack]:
     """A stack that is up, with what the first `up` told in `first-up`."""
+    if request.param == STAND_IN and shutil.which("ollama", path=SYSTEM_PATH):
+        pytest.skip("the machine's own ollama goes before the stand-in")
     made = make_stack(
         engine__kind="ollama", engine__keep_alive="1d",
         models__chat=f"{hubs.host}/library/tiny", models__embedding=f"{hubs.host}/library/tiny-embed",

@@ -247,3 +247,20 @@ def test_down_leaves_nothing_but_data(site: RealStack, engine: Engine, key: str)
     site.run("up")
     print(f"up again, with the images there: {time.monotonic() - began:.1f} s")
     assert "demo" in {model["id"] for model in ask(site, "/v1/models", key)["data"]}
+
+
+def test_a_move_to_processes_and_back_takes_everything_along(site: RealStack, engine: Engine, key: str) -> None:
+    def signed_in() -> str:
+        who = {"email": "admin@localhost", "password": site.password}
+        return str(ask(site, "/api/v1/auths/signin", "", who)["token"])
+
+    chat = {"chat": {"title": "before the move", "models": ["demo:latest"], "messages": []}}
+    assert ask(site, "/api/v1/chats/new", signed_in(), chat)["title"] == "before the move"
+    for runtime in ("process", "compose"):
+        told = site.run("move", "--to", runtime, "--yes", timeout=900).stdout
+        assert f"The stack runs on {runtime} now" in told
+        assert (containers(engine) == {}) == (runtime == "process")
+        assert "before the move" in {found["title"] for found in ask(site, "/api/v1/chats/", signed_in())}
+        assert "demo" in {model["id"] for model in ask(site, "/v1/models", key)["data"]}
+        site.run("move", "--confirm")
+    assert not (site.home / "data" / "before-move").exists()

@@ -10,7 +10,7 @@ from aistack.cli.output import as_json, dry, print_json, print_table
 from aistack.errors import UserError
 from aistack.gateway.keys import Key, KeyStore
 from aistack.operations.stack import open_stack
-from aistack.system import files
+from aistack.system.files import as_owner
 
 
 @click.group("keys")
@@ -21,15 +21,12 @@ def keys_group() -> None:
 @contextmanager
 def _store() -> Iterator[KeyStore]:
     database = open_stack().gateway_database
-    store = KeyStore(database)
-    try:
-        yield store
-    finally:
-        store.close()
-        # The gateway may be another user, to whom the folder belongs.
-        owner = database.parent.stat()
-        for file in database.parent.iterdir():
-            files.give(file, owner.st_uid, owner.st_gid)
+    with as_owner(database.parent):
+        store = KeyStore(database)
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 @keys_group.command("create")

@@ -1,5 +1,6 @@
 """The command `aistack`, and the one place where errors become words and exit statuses."""
 
+import os
 import sys
 
 import click
@@ -23,6 +24,8 @@ for module in (configuration, lifecycle, observation, models, keys, move, comple
 
 def main() -> None:
     """Run a command. A UserError is shown in two lines with exit status 1; a bug keeps its traceback."""
+    # What must be closed to others says so itself; what services of other users read must not depend on the caller.
+    os.umask(0o022)
     try:
         sys.exit(commands.main(standalone_mode=False) or 0)
     except UserError as error:

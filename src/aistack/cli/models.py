@@ -25,6 +25,8 @@ def list_command(json_output: bool) -> None:
     """List the models that are here."""
     stack = open_stack()
     models = (stack.ollama or stack.models).list()
+    for broken in () if stack.ollama else stack.models.damaged():
+        click.echo(f"{click.style('warning:', fg='yellow')} {broken.path} cannot be served: {broken.reason}", err=True)
     if json_output:
         print_json(models)
         return

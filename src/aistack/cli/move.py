@@ -12,12 +12,12 @@ from aistack.config.paths import Paths, find_paths
 from aistack.errors import UserError
 from aistack.operations.move import confirm_move, copies, move_back, move_stack, old_paths, unconfirmed
 from aistack.operations.stack import open_stack
-from aistack.runtimes import RUNTIMES
+from aistack.runtimes.kinds import RUNTIMES
 
 
 @click.command("move")
 @click.option("--to", "runtime", type=click.Choice(sorted(RUNTIMES)), help="The runtime to move to.")
-@click.option("--of", "user", metavar="USER", help="Move the stack of this user to root's places.")
+@click.option("--of", "user", metavar="USER", help="Take the stack of this user, which is down, to root's places.")
 @click.option("--confirm", is_flag=True, help="Remove what the last move kept of the old stack.")
 @click.option("--back", is_flag=True, help="Return to the stack as it was before the last move.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
@@ -73,6 +73,8 @@ def _back(ask: Callable[[str], bool], reporter: Reporter, dry_run: bool) -> None
     with reporter:
         move_back(stack, old, reporter.report, reporter.model)
     click.echo("Everything is as it was before the move.")
+    if old.paths != stack.paths:
+        click.echo("Its user starts it again: `aistack up`.")
 
 
 def _paths_of(user: str) -> Paths:

@@ -29,7 +29,7 @@ class Catalogue:
         model = self._store.get(name)
         header = self._store.header(model)
         item = self._item(model, header)
-        more = {"template": _template(model, header), "parameters": self._parameters(model, header)}
+        more = {"template": header.chat_template or "", "parameters": self._parameters(model, header)}
         return {**item, "meta": {**_mapping(item["meta"]), **more}}
 
     def purpose(self, name: str) -> Literal["chat", "embedding", "rerank"]:
@@ -77,7 +77,7 @@ def capabilities(model: Model, header: GgufHeader) -> list[str]:
     """What a model can do, in Ollama's words (and `rerank`, which Ollama does not know)."""
     if model.kind == "embedding":
         return ["rerank"] if header.pooling == "rank" else ["embedding"]
-    template = _template(model, header)
+    template = header.chat_template or ""
     found = ["completion"]
     if "tools" in template:
         found.append("tools")
@@ -86,10 +86,6 @@ def capabilities(model: Model, header: GgufHeader) -> list[str]:
     if any(mark in template for mark in _THINKING_MARKS):
         found.append("thinking")
     return found
-
-
-def _template(model: Model, header: GgufHeader) -> str:
-    return model.template or header.chat_template or ""
 
 
 def _mapping(value: object) -> dict[str, object]:

@@ -25,7 +25,6 @@ class Launch:
     name: str
     path: str
     projector: str
-    template: str
     embedding: bool
     pooling: str
     slots: int
@@ -47,7 +46,6 @@ def launch_of(model: Model, header: GgufHeader, settings: Settings, memory_bytes
         name=model.name,
         path=str(model.path),
         projector=str(model.projector or ""),
-        template=model.template or "",
         embedding=embedding,
         pooling=pooling if embedding and pooling else "none",
         slots=settings.num_parallel,

@@ -37,7 +37,6 @@ def parameters(launch: Launch, socket_name: str) -> xllamacpp.CommonParams:
     wanted.endpoint_metrics = True
     wanted.endpoint_slots = False
     wanted.use_jinja = True
-    wanted.chat_template = launch.template
     wanted.n_parallel = launch.slots
     wanted.n_ctx = launch.slots * launch.slot_context
     wanted.n_batch = wanted.n_ubatch = launch.batch

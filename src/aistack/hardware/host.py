@@ -18,7 +18,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Cpu:
-    """`cores` are the hardware threads this process may use (affinity and cgroup quota respected).
+    """`cores` are the hardware threads that services may use: the machine's or container's, within our cgroup's quota.
 
     `flags` holds only the instruction sets that decide how fast, or whether, a model runs.
     """

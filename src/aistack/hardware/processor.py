@@ -14,14 +14,15 @@ _DECISIVE = (
 
 
 def processor(root: Path, limits: Limits) -> Cpu:
-    """The processor of the machine below `root`, with no more cores than affinity and `limits` grant.
+    """The processor of the machine below `root`, with no more cores than process 1 and `limits` are granted.
 
-    A fraction of a core is left out: the threads of llama.cpp wait for each other, so one thread
+    Our own affinity is the caller's: who runs us under taskset would otherwise change the settings of services that
+    run. A fraction of a core is left out: the threads of llama.cpp wait for each other, so one thread
     more than the quota feeds makes all of them slow.
     """
     cpuinfo = text(root / "proc/cpuinfo")
     first = pairs(cpuinfo, ":")
-    allowed = pairs(text(root / "proc/self/status"), ":").get("Cpus_allowed_list", "")
+    allowed = pairs(text(root / "proc/1/status"), ":").get("Cpus_allowed_list", "")
     cores = len(_usable(cpuinfo, allowed))
     if limits.cores is not None:
         cores = min(cores, int(limits.cores))
@@ -35,7 +36,7 @@ def processor(root: Path, limits: Limits) -> Cpu:
 
 
 def _usable(cpuinfo: str, allowed: str) -> set[int]:
-    """The online processors that affinity allows. `allowed` is the kernel's list, such as `0-3,8`."""
+    """The online processors that are `allowed`, in the kernel's list such as `0-3,8`."""
     online = {
         int(value)
         for key, _, value in (line.partition(":") for line in cpuinfo.splitlines())

@@ -33,7 +33,7 @@ _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 class GgufHeader:
     """What a GGUF file says about itself; None where it does not say.
 
-    `metadata` has every key/value except long arrays, `array_lengths` how many entries each array has.
+    `metadata` has every key/value except long arrays.
     `data_end` is the size in bytes that the file must at least have to be whole.
     """
 
@@ -45,12 +45,9 @@ class GgufHeader:
     embedding_length: int | None
     pooling: str | None
     chat_template: str | None
-    vocabulary_size: int
-    tensor_count: int
     split_count: int
     data_end: int
     metadata: Mapping[str, Value]
-    array_lengths: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -97,20 +94,18 @@ class _Cursor:
         if max(tensor_count, entry_count) > _MOST_ENTRIES:
             raise ValueError("it claims impossibly many entries")
         metadata: dict[str, Value] = {}
-        lengths: dict[str, int] = {}
         for _ in range(entry_count):
-            self._entry(metadata, lengths)
+            self._entry(metadata)
         tensors = [self._tensor() for _ in range(tensor_count)]
-        return _described(metadata, lengths, tensors, self._at)
+        return _described(metadata, tensors, self._at)
 
-    def _entry(self, metadata: dict[str, Value], lengths: dict[str, int]) -> None:
+    def _entry(self, metadata: dict[str, Value]) -> None:
         key = self._string(_LONGEST_KEY)
         kind = self._number(_U32)
         if kind != _ARRAY:
             metadata[key] = self._string() if kind == _STRING else self._scalars(kind, 1)[0]
             return
         item_kind, length = self._number(_U32), self._number(_U64)
-        lengths[key] = length
         if length > _LONGEST_KEPT_ARRAY:
             self._skip(item_kind, length)
         elif item_kind == _STRING:
@@ -163,9 +158,7 @@ class _Cursor:
         self._at = at
 
 
-def _described(
-    metadata: dict[str, Value], lengths: dict[str, int], tensors: list[_Tensor], header_end: int
-) -> GgufHeader:
+def _described(metadata: dict[str, Value], tensors: list[_Tensor], header_end: int) -> GgufHeader:
     architecture = _text(metadata, "general.architecture")
     if architecture is None:
         raise ValueError("it does not name its architecture")
@@ -179,12 +172,9 @@ def _described(
         embedding_length=_whole(metadata, f"{architecture}.embedding_length"),
         pooling=None if pooling is None else POOLING.get(pooling),
         chat_template=_text(metadata, "tokenizer.chat_template"),
-        vocabulary_size=lengths.get("tokenizer.ggml.tokens", 0),
-        tensor_count=len(tensors),
         split_count=_whole(metadata, "split.count") or 1,
         data_end=_data_end(_whole(metadata, "general.alignment"), tensors, header_end),
         metadata=metadata,
-        array_lengths=lengths,
     )
 
 

@@ -5,7 +5,7 @@ the file itself cannot say; `q` is the percent-encoded name. A file dropped in b
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,6 @@ class Model:
     source: str
     demo: bool
     projector: Path | None
-    template: str | None
     kind: Literal["chat", "embedding"]
 
 
@@ -52,7 +51,6 @@ class _Sidecar:
     source: str
     demo: bool
     projector: bool
-    template: str | None
 
 
 class ModelStore:
@@ -67,7 +65,7 @@ class ModelStore:
         return self._scan()[0]
 
     def damaged(self) -> tuple[Damaged, ...]:
-        """Files that look like models but are not whole, for `status` and `doctor`."""
+        """Files that look like models but are not whole."""
         return self._scan()[1]
 
     def get(self, name: str) -> Model:
@@ -96,7 +94,6 @@ class ModelStore:
         digest: str | None,
         demo: bool = False,
         projector: Path | None = None,
-        template: str | None = None,
     ) -> Model:
         """Move `file` (and `projector`), which must lie on the store's file system, in as `name`.
 
@@ -111,7 +108,7 @@ class ModelStore:
             read_header(projector)
         files.make_directory(self.root)
         status = file.stat()
-        sidecar = _Sidecar(status.st_size, int(status.st_mtime), digest, source, demo, projector is not None, template)
+        sidecar = _Sidecar(status.st_size, int(status.st_mtime), digest, source, demo, projector is not None)
         if projector is not None:
             _move(projector, self.root / f"{stem}{_PROJECTOR}.gguf")
         files.write(self.root / f"{stem}.json", json.dumps(vars(sidecar), indent=1) + "\n")
@@ -163,7 +160,6 @@ class ModelStore:
             source=sidecar.source if sidecar else "file",
             demo=sidecar.demo if sidecar else False,
             projector=projector,
-            template=sidecar.template if sidecar else None,
             kind=kind_of(header),
         )
 
@@ -194,12 +190,16 @@ def refuse_parts(header: GgufHeader, file: Path) -> None:
 
 
 def _read_sidecar(path: Path) -> _Sidecar | None:
-    """The sidecar at `path`; None where there is none. Raises ModelError for one that is not ours."""
+    """The sidecar at `path`; None where there is none. Raises ModelError for one that is not ours.
+
+    What another version of aistack knew besides is passed over: an update, or the way back, must lose no model.
+    """
     try:
-        return _Sidecar(**json.loads(path.read_bytes()))
+        told = json.loads(path.read_bytes())
+        return _Sidecar(**{field.name: told[field.name] for field in fields(_Sidecar)})
     except FileNotFoundError:
         return None
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, KeyError) as error:
         raise ModelError(f"{path} cannot be read: {error}", "remove it, or pull the model again") from error
 
 

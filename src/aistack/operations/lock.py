@@ -15,7 +15,11 @@ def changing(folder: Path) -> Iterator[None]:
     """Hold the stack's lock. Raises UserError at once when another command holds it; the kernel frees it on death."""
     files.make_directory(folder.parent, 0o711)
     files.make_directory(folder, 0o700)
-    descriptor = os.open(folder / "change.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = folder / "change.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise files.explained(error, path) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

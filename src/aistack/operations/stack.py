@@ -17,8 +17,8 @@ from aistack.models.store import ModelStore
 from aistack.operations.mistakes import wrong_names
 from aistack.plan import Plan, make_plan
 from aistack.render import RenderedService, render
-from aistack.runtimes import RUNTIMES
 from aistack.runtimes.base import Change, Observed, Runtime, changes
+from aistack.runtimes.kinds import RUNTIMES
 from aistack.runtimes.local import site_files
 from aistack.system.run import run
 

@@ -8,6 +8,9 @@ from typing import Literal, Protocol
 from aistack.components.base import Port, Program, Service
 from aistack.render import Placement, RenderedFile, RenderedService
 
+MOVED = "moved.json"
+"""The note, in the data folder, of a move that is neither confirmed nor taken back."""
+
 State = Literal["running", "starting", "stopped", "failed", "missing"]
 Step = Literal["start", "restart", "reload", "stop", "keep"]
 

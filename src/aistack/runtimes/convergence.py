@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aistack.errors import ServiceError
+from aistack.errors import ServiceError, UserError
 from aistack.render import RenderedService
 from aistack.runtimes.base import Change, Progress, Report
 
@@ -34,6 +34,10 @@ class Actor(Protocol):
 
     def failure(self, name: str) -> str | None:
         """Why the runtime thinks that a service cannot run, if it does."""
+        ...
+
+    def settled(self, name: str) -> None:
+        """A service is healthy with what it was given."""
         ...
 
     def revert(self, rendered: RenderedService, change: Change, *, begun: bool) -> str:
@@ -73,7 +77,7 @@ def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Ch
         for rendered in wanted:
             change = by_name[rendered.name]
             if rendered.name in so_far.failed and change.step in ("restart", "reload"):
-                told = actor.revert(rendered, change, begun=rendered.name in so_far.begun)
+                told = _reverted(actor, rendered, change, begun=rendered.name in so_far.begun)
                 so_far.failed[rendered.name] += f" ({told})" if told else ""
         reasons = "; ".join(f"{name}: {why}" for name, why in so_far.failed.items())
         first = next(iter(so_far.failed))
@@ -92,11 +96,15 @@ def _advance(actor: Actor, rendered: RenderedService, change: Change, so_far: _P
             return False
         if change.step != "keep":
             report(Progress(name, "reloading" if change.step == "reload" else "starting", change.why))
-        actor.begin(rendered, change)
         so_far.begun[name] = time.monotonic()
+        try:
+            actor.begin(rendered, change)
+        except UserError as error:
+            return _fail(so_far, name, error.message, report)
     reason = actor.awaited(name) or actor.health(rendered)
     if reason is None:
         so_far.healthy.add(name)
+        actor.settled(name)
         report(Progress(name, "healthy"))
         return True
     waited = time.monotonic() - so_far.begun[name]
@@ -105,6 +113,14 @@ def _advance(actor: Actor, rendered: RenderedService, change: Change, so_far: _P
     if waited > _PATIENCE_WITH_CRASHES_S and (why := actor.failure(name)):
         return _fail(so_far, name, why, report)
     return False
+
+
+def _reverted(actor: Actor, rendered: RenderedService, change: Change, *, begun: bool) -> str:
+    """How taking a change back went; what goes wrong there must not keep the others from it."""
+    try:
+        return actor.revert(rendered, change, begun=begun)
+    except UserError as error:
+        return f"with its old settings: {error.message}"
 
 
 def _fail(so_far: _Progress, name: str, why: str, report: Report) -> bool:

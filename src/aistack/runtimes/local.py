@@ -107,18 +107,17 @@ class LocalPlacement:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """What every service finds in its environment; nothing of the caller's own but the language."""
+        """What every service finds in its environment; nothing of the caller's own."""
         return {
             "PATH": SYSTEM_PATH,
             "HOME": str(self.paths.state),
             "LANG": "C.UTF-8",
-            **({"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}),
         }
 
     @property
     def module_command(self) -> tuple[str, ...]:
         """What runs a module of aistack."""
-        return (sys.executable, "-m")
+        return (sys.executable, "-P", "-m")
 
     def find(self, executable: str) -> str:
         """The full path of `executable`, or just its name while it is not installed."""

@@ -149,8 +149,6 @@ class ProcessRuntime:
         supervisor.configure([rendered.service for rendered in wanted])
         supervisor.ensure()
         converge(self, wanted, steps, report)
-        for name in changed:
-            self.previous.forget(name)
 
     def restart(self, services: Sequence[RenderedService], report: Report) -> None:
         """As they are on disk: what stack.toml says by now is for `apply`."""
@@ -171,6 +169,10 @@ class ProcessRuntime:
             self._reload(name)
         if change.step != "keep":
             supervisor.start(name)
+
+    def settled(self, name: str) -> None:
+        """There is no way back from what works."""
+        self.previous.forget(name)
 
     def revert(self, rendered: RenderedService, change: Change, *, begun: bool) -> str:
         """Put the old files back and, when the service has seen the new ones, have it take the old ones again."""

@@ -18,14 +18,15 @@ from aistack.runtimes.base import Progress, Report
 from aistack.system import files
 from aistack.system.run import check, run
 
-# Programs of Debian, and those that a site installs by hand, lie here too; an ordinary user's PATH often lacks it.
+# Where Debian, and a site by hand, install for the whole machine. It goes before the caller's own PATH, which is not
+# the same for cron as for somebody who signed in: services would be restarted for the difference.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PYTHON_ENVIRONMENT_BYTES = 3_000_000_000
 
 
 def find(executable: str) -> str | None:
     """The full path of `executable`; None while it is not installed."""
-    return shutil.which(executable, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
+    return shutil.which(executable, path=f"{SYSTEM_PATH}:{os.environ.get('PATH', '')}")
 
 
 def environment_folder(programs: Path, program: PythonProgram) -> Path:
@@ -85,12 +86,12 @@ class Installer:
 
     def _install_program(self, name: str, program: PythonProgram, report: Report) -> None:
         folder = environment_folder(self.programs, program)
-        pins = self.programs / f"{folder.name}.txt"
-        files.write(pins, "\n".join(program.requirements) + "\n")
-        self._make_environment(folder, name, ["--no-deps", "-r", str(pins)], report)
+        self._make_environment(folder, name, ["--no-deps", *program.requirements], report)
 
     def _make_environment(self, folder: Path, name: str, requirements: Sequence[str], report: Report) -> None:
-        files.make_directory(self.programs)
+        # One that is there may be shared, with the modes that its users agreed on.
+        if not self.programs.is_dir():
+            files.make_directory(self.programs)
         with _lock(self.programs / f".{folder.name}.lock"):
             if (folder / "complete").exists():
                 return
@@ -195,6 +196,8 @@ def _lock(path: Path) -> Iterator[None]:
     except OSError as error:
         raise files.explained(error, path) from error
     try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchmod(descriptor, 0o666)  # whatever the umask: another user must be able to wait for it
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

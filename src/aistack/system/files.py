@@ -75,6 +75,22 @@ def give(path: Path, user: int, group: int) -> None:
         raise explained(error, path) from error
 
 
+@contextlib.contextmanager
+def as_owner(folder: Path) -> Iterator[None]:
+    """For root: act as the user whose `folder` it is, who may have laid traps in it; for others nothing changes."""
+    if os.geteuid() != 0 or not folder.exists():
+        yield
+        return
+    owner = folder.stat()
+    try:
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
 def remove(path: Path) -> bool:
     """Remove a file or a whole directory; returns whether there was one. Raises UserError."""
     try:
@@ -92,25 +108,42 @@ def remove(path: Path) -> bool:
 def copy_tree(source: Path, target: Path) -> None:
     """Copy a file, or a folder with all in it, to `target`, whole or not at all; what was there is replaced.
 
-    Modes and times are kept, owners are not; sockets and pipes are left out. Raises UserError.
+    Permissions and times are kept. Owners and set-user-id bits are not: what a service or a user made must not
+    become root's program. Sockets and pipes are left out. Nobody else can look in while it lasts. Raises UserError.
     """
-    partial = target.with_name(f".{target.name}.copying")
-    remove(partial)
+    closed = target.with_name(f".{target.name}.copying")
     try:
+        remove(closed)
         target.parent.mkdir(parents=True, exist_ok=True)
+        closed.mkdir(mode=0o700)
+        partial = closed / target.name
         if source.is_dir():
-            shutil.copytree(source, partial, symlinks=True, ignore=_special)
+            shutil.copytree(source, partial, symlinks=True, ignore=_special, copy_function=_copy)
+            for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir() and not path.is_symlink())):
+                folder.chmod(folder.stat().st_mode & 0o777)
         else:
-            shutil.copy2(source, partial)
+            _copy(source, partial)
         remove(target)
         partial.rename(target)
     except (OSError, shutil.Error) as error:
         raise _copying_failed(error, target) from error
+    finally:
+        shutil.rmtree(closed, ignore_errors=True)
+
+
+def _copy(source: str | Path, target: str | Path) -> None:
+    shutil.copy2(source, target, follow_symlinks=False)
+    if not Path(target).is_symlink():
+        Path(target).chmod(Path(target).stat().st_mode & 0o777)
 
 
 def tree_size(folder: Path) -> int:
     """The bytes of all regular files in `folder`."""
-    return sum(path.stat().st_size for path in _regular(folder))
+    total = 0
+    for path in _regular(folder):
+        with contextlib.suppress(FileNotFoundError):  # it was in use, and is gone
+            total += path.stat().st_size
+    return total
 
 
 def tree_difference(first: Path, second: Path) -> str:

@@ -123,18 +123,6 @@ def test_a_model_dropped_in_serves_and_a_removed_one_is_gone_without_a_restart(s
     until(lambda: "new" not in started.loaded())
 
 
-def test_a_sidecars_template_overrides_the_files_own(start: Starter, demo_file: Path) -> None:
-    from aistack.models.store import ModelStore
-
-    started = start()
-    copy = started.models.parent / "copy.gguf"
-    copy.write_bytes(demo_file.read_bytes())
-    template = "{% for message in messages %}[{{ message['content'] }}]{% endfor %}"
-    ModelStore(started.models).install(copy, "own", source="test", digest=None, template=template)
-    body = {"model": "own", "messages": [{"role": "user", "content": "q"}]}
-    assert started.post("/apply-template", body).json()["prompt"] == "[q]"
-
-
 def test_sixteen_clients_at_once_all_get_their_whole_stream(engine: Engine) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

@@ -209,3 +209,13 @@ def test_the_root_certificate_and_what_up_would_change_are_there_for_programs(tm
     assert "chat: open-webui would be installed" in told["programs"]
     assert {"service": "chat", "step": "start", "why": "not running"} in told["changes"]
     assert any(line.startswith("+++ b/nginx/nginx.conf") for line in told["files"])
+
+
+def test_a_model_that_is_not_whole_is_listed_as_such(tmp_path: Path) -> None:
+    aistack(tmp_path, "init", "--defaults")
+    models = tmp_path / "data" / "models"
+    models.mkdir(parents=True)
+    (models / "half.gguf").write_bytes(b"GGUF and no more")
+    done = aistack(tmp_path, "models", "ls", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    assert f"{models}/half.gguf cannot be served" in done.stderr

@@ -13,12 +13,12 @@ from aistack.models.store import Model
 
 GIB = 1 << 30
 SETTINGS = Settings("127.0.0.1", 0, Path("/m"), Path("/r"), num_parallel=3, threads=5)
-CHAT = Model("m", Path("/m/m.gguf"), 1, 0.0, None, "file", False, None, None, "chat")
+CHAT = Model("m", Path("/m/m.gguf"), 1, 0.0, None, "file", False, None, "chat")
 EMBEDDING = replace(CHAT, kind="embedding")
 
 
 def header(context: int | None = 131072, pooling: str | None = None, template: str | None = None) -> GgufHeader:
-    return GgufHeader("llama", None, 1, "F16", context, 64, pooling, template, 9, 9, 1, 1, {}, {})
+    return GgufHeader("llama", None, 1, "F16", context, 64, pooling, template, 1, 1, {})
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,20 @@ def test_a_laptop_is_described_in_full(host: AskHost) -> None:
     assert readable(laptop.memory_available_bytes) == "9.2 GiB"
 
 
-def test_affinity_takes_cores_away(host: AskHost) -> None:
+def test_cores_that_the_machine_or_container_was_not_given_are_not_counted(host: AskHost) -> None:
     assert host("nvidia-two").cpu.cores == 25  # 0-23,26 of 48
+
+
+def test_the_affinity_of_whoever_calls_takes_no_cores_away(tmp_path: Path) -> None:
+    _files(
+        tmp_path,
+        {
+            "proc/cpuinfo": "".join(f"processor : {number}\n" for number in range(4)),
+            "proc/self/status": "Cpus_allowed_list:\t0\n",
+            "proc/1/status": "Cpus_allowed_list:\t0-3\n",
+        },
+    )
+    assert gather(run, tmp_path).cpu.cores == 4
 
 
 def test_a_cgroup_v2_limit_is_the_memory_and_its_quota_the_cores(host: AskHost) -> None:
@@ -126,7 +138,7 @@ def test_this_machine_is_described_as_psutil_sees_it() -> None:
     here = gather(run)
     assert here.memory_bytes <= psutil.virtual_memory().total
     assert 0 < here.memory_available_bytes <= here.memory_bytes
-    assert here.cpu.cores <= len(os.sched_getaffinity(0))
+    assert here.cpu.cores <= len(os.sched_getaffinity(1))
     assert here.host_names[0] == os.uname().nodename
     ours = {address.address for found in psutil.net_if_addrs().values() for address in found}
     assert set(here.addresses) <= ours

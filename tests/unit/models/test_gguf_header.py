@@ -39,7 +39,7 @@ def test_what_the_file_says_is_read(tmp_path: Path) -> None:
     header = read_header(write_model(tmp_path / "m.gguf"))
     assert (header.architecture, header.name) == ("qwen3", "Tiny")
     assert (header.context_length, header.embedding_length) == (2048, 8)
-    assert (header.parameter_count, header.tensor_count, header.vocabulary_size) == (35, 2, 4)
+    assert header.parameter_count == 35
     assert (header.pooling, header.chat_template) == ("last", "{{ messages }}")
     assert header.quantization == "F16"
     assert header.split_count == 1
@@ -54,9 +54,7 @@ def test_a_large_vocabulary_is_stepped_over(tmp_path: Path) -> None:
     start = time.perf_counter()
     header = read_header(path)
     assert time.perf_counter() - start < 0.5  # 15 ms on an idle machine; the gguf package needs 4 s
-    assert header.vocabulary_size == 150_000
     assert "tokenizer.ggml.tokens" not in header.metadata
-    assert header.array_lengths["tokenizer.ggml.scores"] == 150_000
     assert header.parameter_count == 35
 
 

@@ -40,11 +40,11 @@ def test_a_folder_that_is_not_there_holds_no_models(store: ModelStore) -> None:
 def test_an_installed_model_is_listed_with_what_was_known_about_it(store: ModelStore, tmp_path: Path) -> None:
     file = write_model(tmp_path / "new.gguf")
     size = file.stat().st_size
-    model = store.install(file, "host.example/ns/m:8b", source="somewhere", digest="sha256:12", template="{{x}}")
+    model = store.install(file, "host.example/ns/m:8b", source="somewhere", digest="sha256:12")
     assert not file.exists()
     assert store.list() == (model,)
     assert (model.name, model.size, model.digest) == ("host.example/ns/m:8b", size, "sha256:12")
-    assert (model.source, model.demo, model.template, model.kind) == ("somewhere", False, "{{x}}", "chat")
+    assert (model.source, model.demo, model.kind) == ("somewhere", False, "chat")
     assert model.path.parent == store.root
     assert model.projector is None
 
@@ -141,6 +141,13 @@ def test_a_sidecar_that_is_not_ours_is_named(store: ModelStore) -> None:
     assert [file.path.name for file in store.damaged()] == ["m.gguf"]
     with pytest.raises(ModelError, match=r"m\.json cannot be read"):
         store.get("m")
+
+
+def test_a_sidecar_of_another_version_that_knew_more_still_counts(store: ModelStore, tmp_path: Path) -> None:
+    model = store.install(write_model(tmp_path / "m.gguf"), "m", source="somewhere", digest="sha256:12")
+    sidecar = model.path.with_suffix(".json")
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "template": None, "colour": "blue"}))
+    assert store.get("m") == model
 
 
 def test_removing_takes_everything_of_the_model(store: ModelStore, tmp_path: Path) -> None:

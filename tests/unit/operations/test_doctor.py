@@ -34,7 +34,7 @@ HOST = Host(
 HEALTHY = Inputs(
     host=HOST, run=run, now=NOW, ports={}, own_pids=frozenset(), programs=(), folders=(),
     memory_needed_bytes=4 * GIB, certificate=None, secrets=(), synchronised=lambda: True,
-    hardware_clock=lambda: None,
+    hardware_clock=lambda: None, services={"nginx": ""},
 )  # fmt: skip
 
 
@@ -405,6 +405,10 @@ def test_a_service_that_does_not_answer_is_told_with_its_reason() -> None:
     assert "aistack logs chat" in silent.cure
 
 
-def test_a_stack_that_is_down_has_no_services_to_tell_of() -> None:
-    assert found("services") == ()
+def test_a_stack_that_is_down_is_told_and_how_to_start_it() -> None:
+    down = only("services", services={})
+    assert (down.severity, down.cure) == ("warning", "start it: `aistack up`")
+
+
+def test_services_that_answer_are_well() -> None:
     assert only("services", services={"nginx": ""}).severity == "ok"

@@ -21,6 +21,7 @@ class Site:
     slow: dict[str, int] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
     old: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     begun: list[str] = field(default_factory=list)
     healthy: list[str] = field(default_factory=list)
 
@@ -62,6 +63,7 @@ class SmallActor:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.asked: list[str] = []
+        self.settled_ones: list[str] = []
         self.healthy_at_begin: dict[str, set[str]] = {}
 
     def health(self, rendered: RenderedService) -> str | None:
@@ -71,6 +73,8 @@ class SmallActor:
         return "the old one still answers" if name in self.site.old else None
 
     def begin(self, rendered: RenderedService, change: Change) -> None:
+        if rendered.name in self.site.refused:
+            raise ServiceError(f"{rendered.name} ended while it was to be reloaded")
         self.asked.append(f"{change.step} {rendered.name}")
         self.healthy_at_begin[rendered.name] = set(self.site.healthy)
         self.site.begun.append(rendered.name)
@@ -80,6 +84,9 @@ class SmallActor:
 
     def failure(self, name: str) -> str | None:
         return None
+
+    def settled(self, name: str) -> None:
+        self.settled_ones.append(name)
 
     def revert(self, rendered: RenderedService, change: Change, *, begun: bool) -> str:
         self.asked.append(f"revert {rendered.name}, {'begun' if begun else 'not begun'}")
@@ -197,3 +204,14 @@ def test_the_health_of_what_ran_before_is_not_taken_for_that_of_what_was_begun(s
 def test_what_is_not_among_the_wanted_is_not_waited_for(site: Site) -> None:
     services = [wanted(site, "nginx", "gateway")]
     converge(SmallActor(site), services, steps(services, "restart"), lambda _: None)
+
+
+def test_a_step_that_cannot_be_begun_fails_that_service_and_reverts_it(site: Site) -> None:
+    services = [wanted(site, "chat"), wanted(site, "nginx")]
+    site.refused = {"nginx"}
+    actor = SmallActor(site)
+    with pytest.raises(ServiceError, match="nginx: nginx ended while it was to be reloaded"):
+        converge(actor, services, steps(services, "reload"), lambda _: None)
+    assert actor.settled_ones == ["chat"]
+    assert "revert nginx, begun" in actor.asked
+    assert "revert chat, begun" not in actor.asked

@@ -1,11 +1,13 @@
 """What of the programs is missing; and what pip was told about the site, uv is told too."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from aistack.components.base import OwnModule
-from aistack.runtimes.programs import Installer, Sources, package_sources, sources_of
+from aistack.errors import UserError
+from aistack.runtimes.programs import Installer, Sources, find, package_sources, sources_of
 
 
 def test_a_module_of_ours_is_missing_while_the_library_it_links_to_is() -> None:
@@ -54,3 +56,36 @@ def test_what_lies_in_the_callers_folder_is_not_run(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     package_sources()
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_installed_for_the_machine_goes_before_what_the_caller_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up` from cron, with another PATH, must not restart services for it."""
+    for name in ("sh", "only-mine"):
+        (tmp_path / name).write_text("#!/bin/false\n")
+        (tmp_path / name).chmod(0o755)
+    before = find("sh")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find("sh") == before != str(tmp_path / "sh")
+    assert find("only-mine") == str(tmp_path / "only-mine")
+
+
+def test_users_who_share_the_programs_wait_for_each_other_and_keep_their_folders_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2775)
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "complete").touch()
+    before = os.umask(0o077)
+    try:
+        Installer(tmp_path, lambda _: False).install_own(made, ["nothing"], lambda _: None)
+    finally:
+        os.umask(before)
+    assert (tmp_path / ".made.lock").stat().st_mode & 0o777 == 0o666
+    assert tmp_path.stat().st_mode & 0o7777 == 0o2775
+
+
+def test_a_lock_that_may_not_be_taken_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".made.lock").mkdir()
+    with pytest.raises(UserError, match=r"\.made\.lock"):
+        Installer(tmp_path, lambda _: False).install_own(tmp_path / "made", ["nothing"], lambda _: None)

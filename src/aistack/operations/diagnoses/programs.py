@@ -1,14 +1,10 @@
 """Diagnosis: are the programs that the stack runs there, and new enough?"""
 
-import os
 import re
-import shutil
 
 from aistack.errors import ProgramError
 from aistack.operations.diagnoses.base import Finding, Inputs, WantedProgram
-
-# Debian keeps daemons such as nginx where a user's PATH does not look.
-_SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+from aistack.runtimes.programs import find
 
 
 def diagnose(inputs: Inputs) -> tuple[Finding, ...]:
@@ -35,7 +31,7 @@ def is_older(version: str, minimum: str) -> bool:
 
 
 def _examine(inputs: Inputs, program: WantedProgram) -> Finding:
-    path = shutil.which(program.executable, path=_SEARCH)
+    path = find(program.executable)
     if path is None:
         return Finding("problem", "programs", f"{program.name} is not installed", program.cure)
     try:

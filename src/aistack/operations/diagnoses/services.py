@@ -4,7 +4,7 @@ from aistack.operations.diagnoses.base import Finding, Inputs
 
 
 def diagnose(inputs: Inputs) -> tuple[Finding, ...]:
-    """A problem for each service with one; one line when there is none; none when the stack is down."""
+    """A problem for each service with one; one line when there is none; a warning when the stack is down."""
     found = tuple(
         Finding(
             "problem",
@@ -15,6 +15,8 @@ def diagnose(inputs: Inputs) -> tuple[Finding, ...]:
         for service, problem in inputs.services.items()
         if problem
     )
-    if found or not inputs.services:
+    if not inputs.services:
+        return (Finding("warning", "services", "nothing of the stack runs", "start it: `aistack up`"),)
+    if found:
         return found
     return (Finding("ok", "services", f"all {len(inputs.services)} services answer"),)

@@ -170,8 +170,6 @@ class ComposeRuntime:
         for rendered in wanted:
             self._hand(rendered.service)
         converge(self, wanted, steps, report)
-        for name in changed:
-            self.previous.forget(name)
         images.remove_older(self.docker)
 
     def restart(self, services: Sequence[RenderedService], report: Report) -> None:
@@ -200,6 +198,10 @@ class ComposeRuntime:
             last = list(self.docker.logs(container, 1, follow=False))
             return f"it ends as soon as it is started: {last[-1] if last else container.said}"
         return self.refused.get(name)
+
+    def settled(self, name: str) -> None:
+        """There is no way back from what works."""
+        self.previous.forget(name)
 
     def revert(self, rendered: RenderedService, change: Change, *, begun: bool) -> str:
         """Put the old files back, and of compose.yaml the service's own part; when it has seen the new ones,

@@ -1,5 +1,6 @@
 """The systemd runtime: writes units, users and folders, and lets systemd keep the services."""
 
+import contextlib
 import os
 import re
 import time
@@ -15,7 +16,7 @@ from aistack.errors import ServiceError, UserError
 from aistack.plan import Plan
 from aistack.render import RenderedFile, RenderedService
 from aistack.runtimes import own
-from aistack.runtimes.base import Change, Observed, Progress, Report, State
+from aistack.runtimes.base import MOVED, Change, Observed, Progress, Report, State
 from aistack.runtimes.convergence import converge
 from aistack.runtimes.previous import Previous
 from aistack.runtimes.programs import Installer
@@ -72,9 +73,10 @@ class SystemdRuntime:
         """Main processes and all that came of them."""
         found: set[int] = set()
         for seen in self.observe().values():
-            if seen.pid and psutil.pid_exists(seen.pid):
-                found.add(seen.pid)
-                found.update(child.pid for child in psutil.Process(seen.pid).children(recursive=True))
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end while we look
+                if seen.pid:
+                    found.add(seen.pid)
+                    found.update(child.pid for child in psutil.Process(seen.pid).children(recursive=True))
         return frozenset(found)
 
     def admit(self) -> None:
@@ -88,9 +90,10 @@ class SystemdRuntime:
                 f'runtime = "systemd" keeps the stack in /var/lib/ai-stack, not in {self.paths.data}',
                 "leave AISTACK_HOME unset",
             )
+        moving = (self.paths.data / MOVED).exists()
         for service in self.placement.services:
             for state in service.states:
-                _refuse_foreign(self.state(service.name, state.name), service)
+                _refuse_foreign(self.state(service.name, state.name), service, moving=moving)
 
     def missing(self, programs: Sequence[tuple[str, Program]]) -> tuple[str, ...]:
         """What `install` would bring."""
@@ -158,15 +161,14 @@ class SystemdRuntime:
         for file in self.tree(wanted):
             if Path(file.path).is_relative_to(self.paths.generated):
                 files.make_directory(Path(file.path).parent)
-        written = [files.write(Path(file.path), file.content, file.mode) for file in self.tree(wanted)]
-        if any(written):
-            check(run(["systemd-sysusers", str(_USERS)]), "making the services' users")
-            _systemctl("daemon-reload")
+        for file in self.tree(wanted):
+            files.write(Path(file.path), file.content, file.mode)
+        # Also when nothing changed: whoever wrote it may have been killed before systemd was told.
+        check(run(["systemd-sysusers", str(_USERS)]), "making the services' users")
+        _systemctl("daemon-reload")
         _systemctl("enable", "--quiet", TARGET)
         converge(self, wanted, steps, report)
         _systemctl("start", "--no-block", TARGET)
-        for name in changed:
-            self.previous.forget(name)
         self._remove_old_builds()
 
     def restart(self, services: Sequence[RenderedService], report: Report) -> None:
@@ -201,6 +203,10 @@ class SystemdRuntime:
         last = run(["journalctl", "-u", unit_name(name), "-n", "1", "-o", "cat", "--no-pager"]).stdout.strip()
         return f"it ends as soon as it is started ({told['Result']}): {last}"
 
+    def settled(self, name: str) -> None:
+        """There is no way back from what works."""
+        self.previous.forget(name)
+
     def revert(self, rendered: RenderedService, change: Change, *, begun: bool) -> str:
         """Put the old unit and files back and, when the service has seen the new ones, have it take the old again."""
         health = self.previous.put_back(rendered.name)
@@ -222,12 +228,13 @@ class SystemdRuntime:
     def down(self, report: Report) -> None:
         """Stop every unit, and leave the target for the next boot out."""
         run(["systemctl", "disable", "--quiet", TARGET])
-        running = [name for name, seen in self.observe().items() if seen.state not in ("stopped", "missing")]
-        for name in running:
+        names = list(self.observe())
+        for name in names:
             report(Progress(name, "stopping"))
-        if running:
-            _systemctl("stop", TARGET, *(unit_name(name) for name in running))
-        for name in running:
+        # Also those that are stopping already: nothing must write any more when this returns.
+        if names:
+            _systemctl("stop", TARGET, *(unit_name(name) for name in names))
+        for name in names:
             report(Progress(name, "stopped"))
 
     def logs(self, service: str, count: int, follow: bool) -> Iterator[str]:
@@ -306,7 +313,7 @@ def _show(names: Sequence[str]) -> Iterator[Mapping[str, str]]:
 def _observed(told: Mapping[str, str]) -> Observed:
     if told["LoadState"] == "not-found":
         return Observed("missing")
-    state = "failed" if told["SubState"] == "auto-restart" else _STATES[told["ActiveState"]]
+    state = "failed" if told["SubState"] == "auto-restart" else _STATES.get(told["ActiveState"], "starting")
     note = "" if told["Result"] == "success" else told["Result"]
     pid = int(told["MainPID"])
     if not pid or state in ("failed", "stopped"):
@@ -324,15 +331,16 @@ def _started_with(name: str) -> str:
         return ""
 
 
-def _refuse_foreign(folder: Path, service: Service) -> None:
-    """Raise UserError when `folder` holds data that no service of ours made."""
+def _refuse_foreign(folder: Path, service: Service, *, moving: bool) -> None:
+    """Raise UserError when `folder` holds data that no service of ours made, and no move of ours brought."""
     if not folder.exists() or not any(folder.iterdir()):
         return
     try:
         owner = folder.owner()
     except KeyError:
         owner = str(folder.stat().st_uid)
-    if owner != user_name(service.name) and folder.parent == Path("/var/lib"):
+    ours = (user_name(service.name), *(("root",) if moving else ()))
+    if owner not in ours and folder.parent == Path("/var/lib"):
         raise ServiceError(
             f"{folder} holds data of another {service.title} (it belongs to {owner}); nothing was changed",
             "move it away, or leave it and set paths.usual_places = false in stack.toml",
