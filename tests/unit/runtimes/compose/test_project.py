@@ -11,8 +11,8 @@ from aistack.hardware.facts import gather
 from aistack.operations.stack import Stack
 from aistack.operations.write_tree import write_tree
 from aistack.plan import make_plan
-from aistack.runtimes import RUNTIMES
 from aistack.runtimes.compose.runtime import project
+from aistack.runtimes.kinds import RUNTIMES
 from aistack.system.run import run
 
 HOST = gather(run, Path(__file__).parents[3] / "fixtures/hosts/laptop")
