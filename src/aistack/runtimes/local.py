@@ -13,6 +13,7 @@ from aistack.components.base import (
     DebianProgram,
     InstalledProgram,
     OwnModule,
+    Port,
     PythonProgram,
     Service,
 )
@@ -20,7 +21,8 @@ from aistack.config.paths import Paths
 from aistack.config.schema import Config
 from aistack.render import Placement
 from aistack.runtimes import own
-from aistack.runtimes.programs import SYSTEM_PATH, environment_folder, find
+from aistack.runtimes.previous import Previous
+from aistack.runtimes.programs import SYSTEM_PATH, Installer, environment_folder, find
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,37 @@ class LocalPlacement:
     def expand(self, text: str) -> str:
         """A template that needs nothing but `place`; `{{ staged }}` is left standing."""
         return expanded(text, self)
+
+
+@dataclass(frozen=True)
+class OnThisMachine:
+    """What is the same for every runtime whose services are plain processes here; `installer` brings the programs."""
+
+    paths: Paths
+    placement: LocalPlacement
+    installer: Installer
+
+    @property
+    def previous(self) -> Previous:
+        """What services that are being changed ran with before."""
+        return Previous(self.paths.generated / "previous")
+
+    @property
+    def models(self) -> Path:
+        """The model store."""
+        return Path(self.placement.models)
+
+    def state(self, service: str, name: str) -> Path:
+        """The folder of a StateDir."""
+        return Path(self.placement.state(service, name))
+
+    def url(self, service: str, port: str = "http") -> str:
+        """Where a service is reached."""
+        return self.placement.url(service, port)
+
+    def ports(self, service: Service) -> tuple[Port, ...]:
+        """All its ports: everything listens on this machine."""
+        return service.ports
 
 
 def expanded(text: str, place: Placement) -> str:

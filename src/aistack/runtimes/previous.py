@@ -1,10 +1,12 @@
 """The way back: what a service was given before its settings changed, kept until the change has proved well."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from aistack.render import RenderedService
+from aistack.runtimes.base import Change
 from aistack.system import files
 
 
@@ -23,6 +25,17 @@ class Previous:
             return
         kept = {str(path): _content(path) for path in paths}
         files.write(self._place(name), json.dumps({"files": kept, "health": health}), 0o600)
+
+    def prepare(
+        self, wanted: Iterable[RenderedService], steps: Iterable[Change], keep: Callable[[RenderedService], None]
+    ) -> None:
+        """Have `keep` called for each service that is about to change; what is left of older changes is forgotten."""
+        changed = {change.service for change in steps if change.step in ("restart", "reload")}
+        for rendered in wanted:
+            if rendered.name in changed:
+                keep(rendered)
+            else:
+                self.forget(rendered.name)
 
     def put_back(self, name: str) -> str | None:
         """Write what was kept back in its place; returns its health URL, or None when nothing was kept."""

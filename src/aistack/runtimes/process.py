@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from aistack.components.base import Port, Program, Service
+from aistack.components.base import Program, Service
 from aistack.config.paths import Paths
 from aistack.errors import ServiceError
 from aistack.plan import Plan
@@ -16,8 +16,7 @@ from aistack.runtimes import journal, records
 from aistack.runtimes.base import Change, Observed, Progress, Report, State
 from aistack.runtimes.convergence import converge
 from aistack.runtimes.launch import Spec, read_spec
-from aistack.runtimes.local import LocalPlacement
-from aistack.runtimes.previous import Previous
+from aistack.runtimes.local import LocalPlacement, OnThisMachine
 from aistack.runtimes.programs import Installer
 from aistack.runtimes.supervisor import Supervisor
 from aistack.system import files, probe
@@ -30,43 +29,17 @@ _STATES: Mapping[str, State] = {
 
 
 @dataclass(frozen=True)
-class ProcessRuntime:
+class ProcessRuntime(OnThisMachine):
     """Runs services as children of one supervisord; `installer` brings the programs."""
-
-    paths: Paths
-    placement: LocalPlacement
-    installer: Installer
 
     @property
     def supervisor(self) -> Supervisor:
         """The supervisord of this stack, running or not."""
         return Supervisor(self.paths)
 
-    @property
-    def previous(self) -> Previous:
-        """What services that are being changed ran with before."""
-        return Previous(self.paths.generated / "previous")
-
-    @property
-    def models(self) -> Path:
-        """The model store."""
-        return Path(self.placement.models)
-
-    def state(self, service: str, name: str) -> Path:
-        """The folder of a StateDir."""
-        return Path(self.placement.state(service, name))
-
-    def url(self, service: str, port: str = "http") -> str:
-        """Where a service is reached."""
-        return self.placement.url(service, port)
-
     def digest(self, path: str) -> str:
         """What tells the content of a file apart."""
         return files.digest(Path(path))
-
-    def ports(self, service: Service) -> tuple[Port, ...]:
-        """All its ports: everything listens on this machine."""
-        return service.ports
 
     def admit(self) -> None:
         """Any machine and any user will do."""
@@ -138,12 +111,8 @@ class ProcessRuntime:
 
     def apply(self, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
         """Write what changed, then start, restart or reload each service in its turn. Raises ServiceError."""
-        changed = {change.service for change in steps if change.step in ("restart", "reload")}
+        self.previous.prepare(wanted, steps, self._keep)
         for rendered in wanted:
-            if rendered.name in changed:
-                self._keep(rendered)
-            else:
-                self.previous.forget(rendered.name)
             self._write(rendered)
         supervisor = self.supervisor
         supervisor.configure([rendered.service for rendered in wanted])

@@ -157,12 +157,7 @@ class ComposeRuntime:
 
     def apply(self, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
         """Write what changed, then start, restart or reload each service in its turn. Raises ServiceError."""
-        changed = {change.service for change in steps if change.step in ("restart", "reload")}
-        for rendered in wanted:
-            if rendered.name in changed:
-                self._keep(rendered)
-            else:
-                self.previous.forget(rendered.name)
+        self.previous.prepare(wanted, steps, self._keep)
         self._make_folders(wanted)
         for file in self.tree(wanted):
             files.make_directory(Path(file.path).parent)

@@ -5,12 +5,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from aistack.components.base import Port, Program, Service
+from aistack.components.base import Program, Service
 from aistack.config.paths import Paths
 from aistack.errors import ServiceError, UserError
 from aistack.plan import Plan
@@ -18,7 +18,7 @@ from aistack.render import RenderedFile, RenderedService
 from aistack.runtimes import own
 from aistack.runtimes.base import MOVED, Change, Observed, Progress, Report, State
 from aistack.runtimes.convergence import converge
-from aistack.runtimes.previous import Previous
+from aistack.runtimes.local import OnThisMachine
 from aistack.runtimes.programs import Installer
 from aistack.runtimes.systemd import units
 from aistack.runtimes.systemd.placement import PREFIX, STARTED, TARGET, UNITS, SystemdPlacement, unit_name, user_name
@@ -35,39 +35,15 @@ _ASKED = ("Id", "LoadState", "ActiveState", "SubState", "Result", "MainPID", "Ac
 
 
 @dataclass(frozen=True)
-class SystemdRuntime:
+class SystemdRuntime(OnThisMachine):
     """Runs services as units; needs root. `version` is systemd's."""
 
-    paths: Paths
     placement: SystemdPlacement
-    installer: Installer
     version: int
-
-    @property
-    def previous(self) -> Previous:
-        """What services that are being changed ran with before."""
-        return Previous(self.paths.generated / "previous")
-
-    @property
-    def models(self) -> Path:
-        """The model store."""
-        return Path(self.placement.models)
-
-    def state(self, service: str, name: str) -> Path:
-        """The folder of a StateDir."""
-        return Path(self.placement.state(service, name))
-
-    def url(self, service: str, port: str = "http") -> str:
-        """Where a service is reached."""
-        return self.placement.url(service, port)
 
     def digest(self, path: str) -> str:
         """What tells the content of a file apart."""
         return files.digest(self.placement.original(path))
-
-    def ports(self, service: Service) -> tuple[Port, ...]:
-        """All its ports: everything listens on this machine."""
-        return service.ports
 
     def pids(self) -> frozenset[int]:
         """Main processes and all that came of them."""
@@ -134,7 +110,9 @@ class SystemdRuntime:
 
     def tree(self, wanted: Sequence[RenderedService]) -> tuple[RenderedFile, ...]:
         """Every file that `apply` writes, by its absolute path."""
-        generated = [replaced(file, str(self.paths.generated / file.path)) for item in wanted for file in item.files]
+        generated = [
+            replace(file, path=str(self.paths.generated / file.path)) for item in wanted for file in item.files
+        ]
         return (
             RenderedFile(str(_USERS), units.users(wanted), 0o644, reloadable=False),
             RenderedFile(str(UNITS / TARGET), units.target(wanted), 0o644, reloadable=False),
@@ -151,17 +129,11 @@ class SystemdRuntime:
 
     def apply(self, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
         """Write what changed, then start, restart or reload each service in its turn. Raises ServiceError."""
-        changed = {change.service for change in steps if change.step in ("restart", "reload")}
-        for rendered in wanted:
-            if rendered.name in changed:
-                self._keep(rendered)
-            else:
-                self.previous.forget(rendered.name)
+        self.previous.prepare(wanted, steps, self._keep)
         self._make_folders()
         for file in self.tree(wanted):
             if Path(file.path).is_relative_to(self.paths.generated):
                 files.make_directory(Path(file.path).parent)
-        for file in self.tree(wanted):
             files.write(Path(file.path), file.content, file.mode)
         # Also when nothing changed: whoever wrote it may have been killed before systemd was told.
         check(run(["systemd-sysusers", str(_USERS)]), "making the services' users")
@@ -287,11 +259,6 @@ def make(paths: Paths, plan: Plan, confirm: Callable[[str], bool]) -> SystemdRun
     found = re.search(r"systemd (\d+)", run(["systemctl", "--version"]).stdout)
     installer = Installer(placement.programs, confirm, own.shared_python())
     return SystemdRuntime(paths, placement, installer, int(found[1]) if found else 0)
-
-
-def replaced(file: RenderedFile, path: str) -> RenderedFile:
-    """`file` at another path."""
-    return RenderedFile(path, file.content, file.mode, file.reloadable)
 
 
 def _service(unit: str) -> str:
