@@ -19,6 +19,9 @@ _PROJECT = "com.docker.compose.project"
 # `service_completed_successfully` came with it.
 _OLDEST = (1, 29)
 _INSTALL = "install Docker's Compose plugin (docker-compose-plugin), or Debian's docker-compose"
+# A container that is gone may still hold its place in a network for a moment.
+_STILL_LEAVING = "active endpoints"
+_LEAVING_S = 15.0
 # One look serves all who ask at about the same time.
 _FRESH_S = 0.3
 
@@ -126,8 +129,12 @@ class Docker:
         ours = ("--filter", f"label={_PROJECT}={self.project}")
         if ids := self.run("ps", "--all", "--quiet", *ours).stdout.split():
             check(self.run("rm", "--force", "--volumes", *ids), "removing containers")
-        if ids := self.run("network", "ls", "--quiet", *ours).stdout.split():
-            check(self.run("network", "rm", *ids), "removing networks")
+        left = time.monotonic() + _LEAVING_S
+        while ids := self.run("network", "ls", "--quiet", *ours).stdout.split():
+            done = self.run("network", "rm", *ids)
+            if done.status and (_STILL_LEAVING not in done.stderr or time.monotonic() > left):
+                check(done, "removing networks")
+            time.sleep(0.1)
 
     @cached_property
     def rootless(self) -> bool:
