@@ -30,6 +30,7 @@ from aistack.system.run import run
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/golden"
+_PROGRAM = re.compile(r"/usr/(?:local/)?s?bin/(nginx|ollama|prometheus)")
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
 PATHS = Paths(Path("/etc/ai-stack"), Path("/var/lib/ai-stack"))
 HOST = replace(gather(run, ROOT / "tests/fixtures/hosts/laptop"), host_names=("lap",), addresses=("10.0.0.7",))
@@ -61,8 +62,9 @@ def rendered(example: Path, runtime: str) -> dict[str, str]:
 
 
 def _lasting(content: str) -> str:
-    """Without what changes with every line of our code: its revision, and the hashes of what it is part of."""
-    return re.sub(r"\b[0-9a-f]{16}\b", "HASH", content)
+    """Without what changes with every line of our code, its revision and the hashes of what it is part of, and
+    without the folders of programs, which are known only where they are installed."""
+    return _PROGRAM.sub(r"\1", re.sub(r"\b[0-9a-f]{16}\b", "HASH", content))
 
 
 def _kept_as(path: Path) -> str:
