@@ -42,6 +42,7 @@ class Catalogue:
 
     def _item(self, model: Model, header: GgufHeader) -> dict[str, object]:
         resident = self._residents.get(model.name)
+        launch = launch_of(model, header, self._settings, 0)
         meta: dict[str, object] = {
             "size": model.size,
             "digest": model.digest,
@@ -55,6 +56,8 @@ class Catalogue:
             "capabilities": capabilities(model, header),
             "demo": model.demo,
             "loaded": resident is not None and resident.serving,
+            "slots": launch.slots,
+            "slot_context": launch.slot_context,
         }
         created = int(model.modified_at)
         return {"id": model.name, "object": "model", "created": created, "owned_by": "aistack", "meta": meta}

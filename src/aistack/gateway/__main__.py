@@ -17,10 +17,13 @@ from aistack.errors import ServiceError, UserError
 from aistack.gateway.access_log import AccessLog
 from aistack.gateway.administrators import Administrators
 from aistack.gateway.application import Application
+from aistack.gateway.connection import Connection
 from aistack.gateway.keys import KeyRing
 from aistack.gateway.metrics import Meters
-from aistack.gateway.nodes import Nodes, NodeState
+from aistack.gateway.node_state import NodeState
+from aistack.gateway.nodes import Nodes
 from aistack.gateway.principals import Gatekeeper
+from aistack.gateway.queueing import FairQueue
 from aistack.gateway.services import Services
 from aistack.gateway.settings import Settings, load, read_secret
 from aistack.gateway.upstream import Peer, open_session
@@ -48,7 +51,8 @@ async def serve(settings: Settings) -> None:
         )
         meters.watch_nodes(nodes.states)
         administrators = Administrators(settings.chat_url, session)
-        services = Services(settings, gatekeeper, nodes, administrators, meters)
+        queue = FairQueue(nodes, settings.most_waiting)
+        services = Services(settings, gatekeeper, nodes, queue, administrators, meters)
         await nodes.watch()
         # What stands now stands for ever; the collector need not look at it again.
         gc.collect()
@@ -82,7 +86,7 @@ def _server_config(application: Application) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         interface="asgi3",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

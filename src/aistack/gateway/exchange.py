@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
@@ -19,20 +21,31 @@ Json = dict[str, Any]
 JSON = b"application/json"
 NDJSON = b"application/x-ndjson"
 _LINGER_S = 5.0
+# A request's id: this run of the gateway, and the request's number in it.
+_RUN = secrets.token_hex(5).encode()
+_NUMBERS = itertools.count(1)
+# Where a request's scope holds what to do when its client goes away, and that it has (see connection.py).
+ON_GONE = "aistack.on_gone"
+GONE = "aistack.gone"
 
 
 class Exchange:
-    """A request being answered. What metrics and the access log want to know is noted on the way.
+    """A request being answered. What metrics and the logs want to know is noted on the way.
 
-    `path` is percent-decoded once and not normalised. `status` is 0 until the answer starts.
+    `path` is percent-decoded once and not normalised. `status` is 0 until the answer starts. `tokens` are those
+    that the engine read and wrote, by its own count, None when it did not say. `words` is how many words the
+    prompt has, 0 when that was of no interest; `truncated` that the engine does not read all. `answer_headers` go
+    into the answer, whichever it is.
     """
 
     __slots__ = (
-        "_complete", "_gone", "_more_body", "_receive", "_send", "failed_node", "first_byte_at", "headers",
-        "method", "model", "path", "principal", "raw_path", "repeated", "started_at", "status",
+        "_complete", "_gone", "_more_body", "_receive", "_scope", "_send", "answer_headers", "failed_node",
+        "fell_back_from", "first_byte_at", "headers", "method", "model", "node", "path", "principal", "raw_path",
+        "repeated", "request_id", "started_at", "status", "tokens", "truncated", "waited_s", "words",
     )  # fmt: skip
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._complete = False
@@ -45,8 +58,16 @@ class Exchange:
         self.raw_path: bytes = scope["raw_path"]
         self.status = 0
         self.model: str | None = None
+        self.node = ""
         self.failed_node: str | None = None
+        self.fell_back_from: str | None = None
+        self.waited_s = 0.0
+        self.tokens: tuple[int, int] | None = None
+        self.words = 0
+        self.truncated = False
         self.principal: Principal | None = None
+        self.request_id = b"%s%06x" % (_RUN, next(_NUMBERS))
+        self.answer_headers: list[tuple[bytes, bytes]] = [(b"x-request-id", self.request_id)]
         self.headers: dict[bytes, bytes] = {}
         self.repeated: bytes | None = None
         for name, value in scope["headers"]:
@@ -118,6 +139,7 @@ class Exchange:
         own = [(b"content-length", b"%d" % len(body))] if status != 204 else []
         if content_type:
             own.append((b"content-type", content_type))
+        own += self.answer_headers
         await self._send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
         self._complete = True
         await self._send({"type": "http.response.body", "body": body})
@@ -134,6 +156,7 @@ class Exchange:
                     (b"content-type", content_type),
                     (b"cache-control", b"no-cache"),
                     (b"x-accel-buffering", b"no"),
+                    *self.answer_headers,
                 ],
             }
         )
@@ -149,11 +172,29 @@ class Exchange:
         self._complete = True
         await self._send({"type": "http.response.body", "body": piece})
 
+    def placed(self, node: str, model: str, waited_s: float, ahead: int) -> None:
+        """Note that `node` answers with `model`, after so long a wait behind `ahead` others; the answer tells."""
+        self.node = node
+        self.model = model
+        if waited_s:
+            self.waited_s += waited_s
+            self.answer_headers.append((b"x-aistack-queue-position", b"%d" % (ahead + 1)))
+            self.answer_headers.append((b"x-aistack-queue-wait-ms", b"%d" % (self.waited_s * 1000)))
+
     async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work`, once the body is read; when the client goes, stop it at once and raise ClientGone."""
         task = asyncio.current_task()
         assert task is not None
-        watcher = asyncio.ensure_future(self._cancel_when_gone(task))
+
+        def leave() -> None:
+            if not self._complete:
+                self._gone = True
+                task.cancel()
+
+        if GONE in self._scope:
+            work.close()
+            raise ClientGone
+        self._scope[ON_GONE] = leave
         try:
             await work
         except asyncio.CancelledError:
@@ -162,11 +203,4 @@ class Exchange:
             task.uncancel()
             raise ClientGone from None
         finally:
-            watcher.cancel()
-
-    async def _cancel_when_gone(self, task: "asyncio.Task[Any]") -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if not self._complete:
-            self._gone = True
-            task.cancel()
+            del self._scope[ON_GONE]

@@ -4,7 +4,7 @@ The three `from_...` functions take one entry of a node's own list and give a `M
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,9 @@ class Model:
 
     `id` is what the node calls it; `openai` and `ollama` are its entries in `/v1/models` and
     `/api/tags`; `context_length` is in tokens, 0 when the node does not say; `chats` is whether it
-    answers in words, as far as the node tells.
+    answers in words, as far as the node tells. `slots` is how many requests the node works on at once,
+    `reads` how many tokens one of them may span, both 0 when the node does not say; `loaded` is whether
+    it is in the node's memory now.
     """
 
     id: str
@@ -25,6 +27,9 @@ class Model:
     ollama: Json
     context_length: int = 0
     chats: bool = True
+    slots: int = 0
+    reads: int = 0
+    loaded: bool = False
 
 
 def canonical(name: str) -> str:
@@ -48,17 +53,27 @@ def from_llamacpp(item: Json) -> Model:
         details=details(meta),
     )
     chats = "completion" in meta.get("capabilities", ["completion"])
-    return Model(item["id"], item, entry, meta.get("context_length") or 0, chats)
+    return Model(
+        item["id"],
+        item,
+        entry,
+        context_length=meta.get("context_length") or 0,
+        chats=chats,
+        slots=meta.get("slots") or 0,
+        reads=meta.get("slot_context") or 0,
+        loaded=bool(meta.get("loaded")),
+    )
 
 
 def from_openai(item: Json) -> Model:
     """From any OpenAI-compatible `/v1/models`, which says little."""
     entry = _tag(item["id"], timestamp(item.get("created")), 0, "", details({}))
-    return Model(item["id"], item, entry, item.get("max_model_len") or 0)
+    reads = item.get("max_model_len") or 0
+    return Model(item["id"], item, entry, reads, reads=reads, loaded=True)
 
 
-def from_ollama(tag: Json) -> Model:
-    """From Ollama's `/api/tags`; its entry is kept as it is."""
+def from_ollama(tag: Json, running: Mapping[str, Json]) -> Model:
+    """From Ollama's `/api/tags`, whose entry is kept as it is; `running` are those of `/api/ps` by name."""
     name = tag.get("model") or tag["name"]
     try:
         created = int(datetime.fromisoformat(tag["modified_at"]).timestamp())
@@ -67,7 +82,15 @@ def from_ollama(tag: Json) -> Model:
     entry = {"id": name, "object": "model", "created": created, "owned_by": "library"}
     # The list tells no capabilities; nearly all that only embed are known by their family.
     family = (tag.get("details") or {}).get("family") or ""
-    return Model(name, entry, tag, chats="bert" not in family and "embed" not in family)
+    chats = "bert" not in family and "embed" not in family
+    reads = running.get(name, {}).get("context_length") or 0
+    return Model(name, entry, tag, chats=chats, reads=reads, loaded=name in running)
+
+
+def renamed(model: Model, alias: str) -> Model:
+    """`model` as it is listed under the name `alias`."""
+    ollama = {**model.ollama, "name": tagged(alias), "model": tagged(alias)}
+    return replace(model, id=alias, openai={**model.openai, "id": alias}, ollama=ollama)
 
 
 def details(meta: Mapping[str, Any]) -> Json:

@@ -1,8 +1,8 @@
 """Model management over Ollama's surface: for administrators of the chat, on nodes that are Ollama."""
 
 from aistack.gateway.exchange import Exchange
-from aistack.gateway.nodes import NodeState
-from aistack.gateway.ollama_surface import pass_on
+from aistack.gateway.node_state import NodeState
+from aistack.gateway.ollama_surface import sent_on
 from aistack.gateway.refusals import Refusal
 from aistack.gateway.relay import relay
 from aistack.gateway.routes import Match
@@ -35,13 +35,14 @@ async def manage(exchange: Exchange, services: Services, match: Match) -> None:
         state = _ollama(services)
         path = f"/api/blobs/{_digest(match.argument)}"
         if exchange.method == "HEAD":
-            return await pass_on(exchange, state, path, None, "HEAD")
+            return await sent_on(exchange, state, path, None, "HEAD")
         async with state.peer.request("POST", path, exchange.body_parts()) as response:
             return await relay(exchange, response, state.node)
     body, raw = await exchange.json(services.body_limit)
     name = body.get("source") or body.get("model") or body.get("name")
     state = _concerned(services, name, wanted_new=match.route.name in ("pull", "create"))
-    await pass_on(exchange, state, f"/api/{match.route.name}", raw, exchange.method)
+    work = sent_on(exchange, state, f"/api/{match.route.name}", raw, exchange.method)
+    await exchange.while_connected(work)
     # The client knows by now, and may ask for the model before the next check.
     state.outdate()
     return await state.check()

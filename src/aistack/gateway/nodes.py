@@ -1,138 +1,111 @@
-"""Which engine nodes there are, which answer, and which has which model.
+"""All engine nodes: what they serve together, and which of them to ask.
 
-A watcher asks every node for its models again and again; requests only look at what was found last.
+Watchers ask every node for its models again and again; requests only look at what was found last.
 So a node that is dead or slow costs no request more than the request it was sent itself.
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from aistack.gateway.listing import Model, canonical, from_llamacpp, from_ollama, from_openai
+from aistack.gateway.listing import Model, canonical
+from aistack.gateway.node_state import NodeState
 from aistack.gateway.refusals import Refusal, node_down, unknown_model
-from aistack.gateway.settings import Node, NodeKind
-from aistack.gateway.upstream import FAILURES, Peer
+from aistack.gateway.settings import NodeKind
 
-Json = dict[str, Any]
-
-CHECK_TIMEOUT_S = 5.0
 # How old a list may be before a request that lists models, or misses one, has it asked for again.
 FRESH_S = 1.0
 # How long such a request waits for that. A node that is slower is listed as it was.
 _PATIENCE_S = 2.0
-# So many checks in a row that time out mean that a node is down.
-_SILENCES = 3
 # Seconds between two checks; an OpenAI-compatible service may be somebody else's and is asked less.
 _PERIOD_S: Mapping[NodeKind, float] = {"llamacpp": 1.0, "ollama": 2.0, "openai": 15.0}
 
-_log = logging.getLogger("aistack.gateway.nodes")
-
-
-class NodeState:
-    """One node and what is known of it. `models` stay known while the node is down."""
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.node: Node = peer.node
-        self.up = False
-        self.models: dict[str, Model] = {}
-        self.checked_at = -float("inf")
-        self._silences = 0
-        self._changed_at = -float("inf")
-        self._checking: asyncio.Task[None] | None = None
-
-    @property
-    def name(self) -> str:
-        """The node's name in the settings."""
-        return self.node.name
-
-    def has(self, name: str) -> bool:
-        """Whether the node had the model `name` when it last answered."""
-        return canonical(name) in self.models
-
-    async def check(self) -> None:
-        """Ask the node for its models. Checks that are wanted while one runs share it."""
-        if self._checking is None:
-            self._checking = asyncio.ensure_future(self._check())
-            self._checking.add_done_callback(self._checked)
-        await asyncio.shield(self._checking)
-
-    def outdate(self) -> None:
-        """The models have changed: what is known of them is old, and so is what a running check will find."""
-        self._changed_at = time.monotonic()
-        self.checked_at = -float("inf")
-        self._checking = None
-
-    async def _check(self) -> None:
-        asked_at = time.monotonic()
-        try:
-            document = await self.peer.json("GET", _list_path(self.node), timeout_s=CHECK_TIMEOUT_S)
-            models = _models(self.node, document)
-        except (Refusal, KeyError, TypeError, AttributeError, *FAILURES) as error:
-            self._silences += 1
-            # A busy machine may keep us waiting; only a node that is silent again and again is down.
-            silent = isinstance(error, Refusal) and error.status == 504
-            if not silent or self._silences >= _SILENCES or not self.up:
-                self._turn(up=False, why=str(error))
-        else:
-            if asked_at < self._changed_at:
-                return
-            self._silences = 0
-            self.models = {canonical(model.id): model for model in models}
-            self._turn(up=True, why=f"{len(self.models)} models")
-        self.checked_at = time.monotonic()
-
-    def _checked(self, done: "asyncio.Task[None]") -> None:
-        if self._checking is done:
-            self._checking = None
-
-    def _turn(self, *, up: bool, why: str) -> None:
-        if up != self.up or self.checked_at < 0:
-            _log.info("node %s is %s: %s", self.node.name, "up" if up else "down", why)
-        self.up = up
-
 
 class Nodes:
-    """All nodes, in the order of the settings, which is the order in which they are preferred."""
+    """All nodes, in the order of the settings, which is the order in which they are preferred among equals."""
 
     def __init__(self, states: Iterable[NodeState], default_models: Iterable[str] = ()) -> None:
+        self.states: tuple[NodeState, ...] = ()
+        self._first: tuple[str, ...] = ()
+        self._watchers: dict[NodeState, asyncio.Task[None]] = {}
+        self._on_change: Callable[[], None] = lambda: None
+        self.set(states, default_models)
+
+    def set(self, states: Iterable[NodeState], default_models: Iterable[str]) -> None:
+        """From now on these are the nodes; those that are no more finish what they were sent."""
         self.states = tuple(states)
         self._first = tuple(canonical(name) for name in default_models)
-        self._watchers: list[asyncio.Task[None]] = []
+        for state in self.states:
+            state.changed = self._changed
 
     async def watch(self) -> None:
-        """Start to check every node; returns when each was checked once, or after the patience for that."""
-        self._watchers = [asyncio.ensure_future(_keep_checking(state)) for state in self.states]
-        await _settle(state.check() for state in self.states)
+        """Start to check every node that is not checked yet, and stop checking those that are no more; returns
+        when each new one was checked once, or after the patience for that."""
+        for state in set(self._watchers) - set(self.states):
+            self._watchers.pop(state).cancel()
+        new = [state for state in self.states if state not in self._watchers]
+        self._watchers.update({state: asyncio.ensure_future(_keep_checking(state)) for state in new})
+        await _settle(state.check() for state in new)
 
     async def stop(self) -> None:
         """Stop checking."""
-        for watcher in self._watchers:
+        for watcher in self._watchers.values():
             watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await asyncio.gather(*self._watchers.values(), return_exceptions=True)
+
+    def notify(self, on_change: Callable[[], None]) -> None:
+        """Have `on_change` called after every check and every change of what is drained."""
+        self._on_change = on_change
+
+    def drain(self, names: Collection[str]) -> None:
+        """From now on the nodes with these names are sent nothing new, and all others are."""
+        for state in self.states:
+            state.draining = state.name in names
+        self._on_change()
 
     @property
     def any_up(self) -> bool:
         """Whether some node answers."""
         return any(state.up for state in self.states)
 
+    def serving(self, key: str) -> list[tuple[NodeState, Model]]:
+        """The nodes that may be sent a request for the model with the canonical name `key`, and the model as
+        each knows it. Those whose breaker is open stand in only where there is no other."""
+        found = [
+            (state, model) for state in self.states
+            if state.up and not state.draining and (model := state.models.get(key))
+        ]  # fmt: skip
+        if len(found) < 2:
+            return found
+        return [(state, model) for state, model in found if not state.resting] or found
+
     async def find(self, name: str) -> tuple[NodeState, Model]:
-        """The node to ask for the model `name`, and the model as that node knows it.
+        """A node that serves the model `name`, and the model as that node knows it.
 
         Raises Refusal 404 when no node has it, 503 when those that have it, or might, are down.
         """
-        found = self._find(name)
-        if found is None:
+        key = canonical(name)
+        found = self.serving(key)
+        if not found:
             await self.refresh()
-            found = self._find(name)
-        if found is not None:
-            return found
-        silent = next((state for state in self.states if state.has(name)), None)
+            found = self.serving(key)
+        if found:
+            return found[0]
+        raise self.refusal(name)
+
+    def refusal(self, name: str) -> Refusal:
+        """Why no node serves the model `name`."""
+        having = [state for state in self.states if state.has(name)]
+        silent = next((state for state in having if not state.up), None)
         if silent is None and not self.any_up and self.states:
             silent = self.states[0]
-        raise node_down(silent.node.name) if silent else unknown_model(name)
+        if silent is not None:
+            return node_down(silent.name)
+        if having:
+            message = f"engine node '{having[0].name}' is being drained; try again later"
+            return Refusal(503, message, "engine_unavailable", ((b"retry-after", b"30"),))
+        return unknown_model(name)
 
     async def models(self) -> list[tuple[NodeState, Model]]:
         """Every model of every node that answers, once each, the default models first."""
@@ -150,12 +123,8 @@ class Nodes:
         oldest = time.monotonic() - max_age_s
         await _settle(state.check() for state in self.states if state.up and state.checked_at < oldest)
 
-    def _find(self, name: str) -> tuple[NodeState, Model] | None:
-        key = canonical(name)
-        for state in self.states:
-            if state.up and (model := state.models.get(key)):
-                return state, model
-        return None
+    def _changed(self) -> None:
+        self._on_change()
 
 
 async def _keep_checking(state: NodeState) -> None:
@@ -168,17 +137,3 @@ async def _settle(checks: Iterable[Any]) -> None:
     tasks = [asyncio.ensure_future(check) for check in checks]
     if tasks:
         await asyncio.wait(tasks, timeout=_PATIENCE_S)
-
-
-def _list_path(node: Node) -> str:
-    return "/api/tags" if node.kind == "ollama" else "/v1/models"
-
-
-def _models(node: Node, document: Json) -> list[Model]:
-    readers: dict[NodeKind, tuple[str, Callable[[Json], Model]]] = {
-        "llamacpp": ("data", from_llamacpp),
-        "ollama": ("models", from_ollama),
-        "openai": ("data", from_openai),
-    }
-    key, read = readers[node.kind]
-    return [read(item) for item in document[key] or []]

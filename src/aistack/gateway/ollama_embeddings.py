@@ -6,7 +6,7 @@ import orjson
 
 from aistack.gateway.exchange import Exchange
 from aistack.gateway.listing import Model
-from aistack.gateway.nodes import NodeState
+from aistack.gateway.node_state import NodeState
 from aistack.gateway.ollama_surface import pass_on
 from aistack.gateway.refusals import Refusal, bad_request
 from aistack.gateway.services import Services
@@ -18,34 +18,34 @@ Json = dict[str, Any]
 async def embed(exchange: Exchange, services: Services) -> None:
     """`POST /api/embed`: one text or several."""
     body, raw = await exchange.json(services.body_limit)
-    state, model = await services.target(exchange, body.get("model"))
-    if state.node.kind == "ollama":
-        return await pass_on(exchange, state, "/api/embed", raw)
     texts = embeddings.inputs_of(body)
 
-    async def work() -> None:
+    async def attempt(state: NodeState, model: Model) -> None:
+        if state.node.kind == "ollama":
+            return await pass_on(exchange, services, state, model, "/api/embed", body, len(raw))
         vectors, tokens = await _vectors(state, model, body, texts)
+        exchange.tokens = (tokens, 0)
         answer = embeddings.embedded(body["model"], vectors, tokens, exchange.started_at)
-        await exchange.reply(200, orjson.dumps(answer))
+        return await exchange.reply(200, orjson.dumps(answer))
 
-    return await exchange.while_connected(work())
+    await services.serve(exchange, body.get("model"), attempt)
 
 
 async def embeddings_of_one(exchange: Exchange, services: Services) -> None:
     """`POST /api/embeddings`: the older operation, for one text."""
     body, raw = await exchange.json(services.body_limit)
-    state, model = await services.target(exchange, body.get("model"))
-    if state.node.kind == "ollama":
-        return await pass_on(exchange, state, "/api/embeddings", raw)
     prompt = body.get("prompt") or ""
     if not isinstance(prompt, str):
         raise bad_request("prompt must be a string")
 
-    async def work() -> None:
-        vectors, _ = await _vectors(state, model, body, [prompt] if prompt else [])
-        await exchange.reply(200, orjson.dumps({"embedding": vectors[0] if vectors else []}))
+    async def attempt(state: NodeState, model: Model) -> None:
+        if state.node.kind == "ollama":
+            return await pass_on(exchange, services, state, model, "/api/embeddings", body, len(raw))
+        vectors, tokens = await _vectors(state, model, body, [prompt] if prompt else [])
+        exchange.tokens = (tokens, 0)
+        return await exchange.reply(200, orjson.dumps({"embedding": vectors[0] if vectors else []}))
 
-    return await exchange.while_connected(work())
+    await services.serve(exchange, body.get("model"), attempt)
 
 
 async def _vectors(state: NodeState, model: Model, body: Json, texts: list[str]) -> tuple[list[list[float]], int]:

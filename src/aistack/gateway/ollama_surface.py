@@ -6,12 +6,14 @@ from urllib.parse import quote
 
 import orjson
 
+from aistack.gateway import truncation
+from aistack.gateway.counting import counts_of
 from aistack.gateway.exchange import NDJSON, Exchange
 from aistack.gateway.listing import Model
-from aistack.gateway.nodes import NodeState
+from aistack.gateway.node_state import NodeState
 from aistack.gateway.refusals import Refusal, bad_request
 from aistack.gateway.relay import relay
-from aistack.gateway.services import Services
+from aistack.gateway.services import Services, name_for
 from aistack.gateway.translation import describe, options, replies, requests
 from aistack.gateway.translation.replies import Shape, chat_shape, generate_shape
 from aistack.gateway.translation.requests import Translated
@@ -41,7 +43,7 @@ async def version(exchange: Exchange, services: Services) -> None:
 
 async def tags(exchange: Exchange, services: Services) -> None:
     """`GET /api/tags`: the models of all nodes; for the chat, which offers all of them, only those that talk."""
-    found = await services.nodes.models()
+    found = await services.models(exchange)
     everything = exchange.principal is not None and exchange.principal.kind == "key"
     shown = [model.ollama for _, model in found if everything or model.chats]
     await exchange.reply(200, orjson.dumps({"models": shown}))
@@ -55,10 +57,11 @@ async def running(exchange: Exchange, services: Services) -> None:
 
 async def show(exchange: Exchange, services: Services) -> None:
     """`POST /api/show`."""
-    body, raw = await exchange.json(services.body_limit)
+    body, _ = await exchange.json(services.body_limit)
     state, model = await services.target(exchange, body.get("model") or body.get("name"))
     if state.node.kind == "ollama":
-        return await pass_on(exchange, state, "/api/show", raw)
+        data = orjson.dumps({**body, "model": model.id})
+        return await exchange.while_connected(sent_on(exchange, state, "/api/show", data))
     item = model.openai
     if state.node.kind == "llamacpp":
         item = await state.peer.json("GET", f"/engine/models/{quote(model.id, safe='')}", timeout_s=_ASK_TIMEOUT_S)
@@ -68,49 +71,71 @@ async def show(exchange: Exchange, services: Services) -> None:
 async def chat(exchange: Exchange, services: Services) -> None:
     """`POST /api/chat`; without messages it loads or unloads the model."""
     body, raw = await exchange.json(services.body_limit)
-    state, model = await services.target(exchange, body.get("model"))
-    if state.node.kind == "ollama":
-        return await pass_on(exchange, state, "/api/chat", raw)
-    if not body.get("messages"):
-        return await _load(exchange, state, model, body, chat_shape)
-    translated = requests.chat(body, model.id, llama=state.node.kind == "llamacpp")
-    return await _generate(exchange, state, body, translated)
+
+    async def attempt(state: NodeState, model: Model) -> None:
+        if state.node.kind == "ollama":
+            return await pass_on(exchange, services, state, model, "/api/chat", body, len(raw))
+        if not body.get("messages"):
+            return await _load(exchange, state, model, body, chat_shape)
+        translated = requests.chat(body, model.id, llama=state.node.kind == "llamacpp")
+        return await _generate(exchange, services, state, model, body, translated, len(raw))
+
+    await services.serve(exchange, body.get("model"), attempt)
 
 
 async def generate(exchange: Exchange, services: Services) -> None:
     """`POST /api/generate`; without a prompt it loads or unloads the model."""
     body, raw = await exchange.json(services.body_limit)
-    state, model = await services.target(exchange, body.get("model"))
-    if state.node.kind == "ollama":
-        return await pass_on(exchange, state, "/api/generate", raw)
-    prompt = body.setdefault("prompt", "")
-    if not isinstance(prompt, str):
+    if not isinstance(body.setdefault("prompt", ""), str):
         raise bad_request("prompt must be a string")
-    if not prompt and not body.get("images"):
-        return await _load(exchange, state, model, body, generate_shape)
-    translated = requests.generate(body, model.id, llama=state.node.kind == "llamacpp")
-    return await _generate(exchange, state, body, translated)
+
+    async def attempt(state: NodeState, model: Model) -> None:
+        if state.node.kind == "ollama":
+            return await pass_on(exchange, services, state, model, "/api/generate", body, len(raw))
+        if not body["prompt"] and not body.get("images"):
+            return await _load(exchange, state, model, body, generate_shape)
+        translated = requests.generate(body, model.id, llama=state.node.kind == "llamacpp")
+        return await _generate(exchange, services, state, model, body, translated, len(raw))
+
+    await services.serve(exchange, body.get("model"), attempt)
 
 
-async def pass_on(exchange: Exchange, state: NodeState, path: str, data: Any, method: str = "POST") -> None:
-    """Send a request to a node that is Ollama as it is, and its answer back as it is."""
-
-    async def work() -> None:
-        async with state.peer.request(method, path, data) as response:
-            await relay(exchange, response, state.node)
-
-    await exchange.while_connected(work())
+async def sent_on(exchange: Exchange, state: NodeState, path: str, data: Any, method: str = "POST") -> None:
+    """Send `data` to a node that is Ollama, and its answer back as it is."""
+    async with state.peer.request(method, path, data) as response:
+        await relay(exchange, response, state.node)
 
 
-async def _generate(exchange: Exchange, state: NodeState, body: Json, translated: Translated) -> None:
-    answer = _streamed if requests.streamed(body) else _answered
-    await exchange.while_connected(answer(exchange, state, body, translated))
+async def pass_on(
+    exchange: Exchange, services: Services, state: NodeState, model: Model, path: str, body: Json, size: int
+) -> None:
+    """Send a request of `size` bytes to a node that is Ollama, and its answer back as it is."""
+    refuse = services.settings.refuse_truncation
+    wanted = body.get("options")
+    limit = wanted.get("num_ctx") if isinstance(wanted, dict) else None
+    truncation.guard(exchange, body, size, limit if isinstance(limit, int) else model.reads, refuse=refuse)
+    data = orjson.dumps({**body, "model": name_for(body["model"], state, model)})
+    async with state.peer.request("POST", path, data) as response:
+        await relay(exchange, response, state.node, refuse=refuse)
 
 
-async def _answered(exchange: Exchange, state: NodeState, body: Json, translated: Translated) -> None:
+async def _generate(
+    exchange: Exchange,
+    services: Services,
+    state: NodeState,
+    model: Model,
+    body: Json,
+    translated: Translated,
+    size: int,
+) -> None:
+    truncation.guard(exchange, body, size, model.reads, refuse=services.settings.refuse_truncation)
+    if requests.streamed(body):
+        return await _streamed(exchange, state, body, translated)
     document = await state.peer.json("POST", translated.path, translated.body)
     line = replies.whole(body["model"], document, translated.shape, exchange.started_at)
-    await exchange.reply(200, orjson.dumps(line))
+    exchange.tokens = counts_of(document.get("usage"))
+    truncation.judge(exchange, refuse=services.settings.refuse_truncation)
+    return await exchange.reply(200, orjson.dumps(line))
 
 
 async def _streamed(exchange: Exchange, state: NodeState, body: Json, translated: Translated) -> None:
@@ -122,6 +147,7 @@ async def _streamed(exchange: Exchange, state: NodeState, body: Json, translated
             # A server that does not stream: its whole answer is the last line.
             document = parsed(await whole(response, state.node), state.node)
             line = replies.whole(body["model"], document, translated.shape, exchange.started_at)
+            exchange.tokens = counts_of(document.get("usage"))
             return await exchange.reply(200, orjson.dumps(line) + b"\n", NDJSON)
         await exchange.start(200, NDJSON)
         try:
@@ -130,6 +156,7 @@ async def _streamed(exchange: Exchange, state: NodeState, body: Json, translated
                     await exchange.write(told)
         except FAILURES:
             exchange.failed_node = state.name
+        exchange.tokens = counts_of(lines.usage)
         return await exchange.end(lines.finish(broke_off(state.node)))
 
 
@@ -137,21 +164,17 @@ async def _load(exchange: Exchange, state: NodeState, model: Model, body: Json, 
     """Load the model, or unload it when `keep_alive` is 0."""
     unload = options.means_unload(body.get("keep_alive"))
     reason = "unload" if unload else "load"
-
-    async def work() -> None:
-        if state.node.kind == "llamacpp" and unload:
-            await state.peer.json("POST", "/engine/unload", {"model": model.id})
-        elif state.node.kind == "llamacpp":
-            wanted = requests.keep_alive(body, llama=True)
-            # The least that makes the engine load a model.
-            await state.peer.json("POST", "/tokenize", {"model": model.id, "content": "", **wanted})
-        elif unload:
-            raise Refusal(501, f"the engine that serves {body['model']} does not unload models on request")
-        line = replies.loaded(body["model"], shape, reason, exchange.started_at)
-        content_type = NDJSON if requests.streamed(body) else b"application/json"
-        await exchange.reply(200, orjson.dumps(line) + b"\n", content_type)
-
-    await exchange.while_connected(work())
+    if state.node.kind == "llamacpp" and unload:
+        await state.peer.json("POST", "/engine/unload", {"model": model.id})
+    elif state.node.kind == "llamacpp":
+        wanted = requests.keep_alive(body, llama=True)
+        # The least that makes the engine load a model.
+        await state.peer.json("POST", "/tokenize", {"model": model.id, "content": "", **wanted})
+    elif unload:
+        raise Refusal(501, f"the engine that serves {body['model']} does not unload models on request")
+    line = replies.loaded(body["model"], shape, reason, exchange.started_at)
+    content_type = NDJSON if requests.streamed(body) else b"application/json"
+    await exchange.reply(200, orjson.dumps(line) + b"\n", content_type)
 
 
 async def _running_on(state: NodeState) -> list[Json]:

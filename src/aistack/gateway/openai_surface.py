@@ -1,17 +1,23 @@
-"""OpenAI's surface: every kind of node speaks it, so requests and answers pass as they are."""
+"""OpenAI's surface: every kind of node speaks it, so requests and answers pass nearly as they are."""
+
+from typing import Any
 
 import orjson
 
+from aistack.gateway import truncation
+from aistack.gateway.counting import asking_for_usage
 from aistack.gateway.exchange import Exchange
+from aistack.gateway.listing import Model
+from aistack.gateway.node_state import NodeState
 from aistack.gateway.relay import relay
-from aistack.gateway.services import Services
+from aistack.gateway.services import Services, name_for
 from aistack.gateway.translation.messages import require_inline_media
 
 
 async def models(exchange: Exchange, services: Services) -> None:
-    """`GET /v1/models`: the models of all nodes."""
-    found = await services.nodes.models()
-    await exchange.reply(200, orjson.dumps({"object": "list", "data": [model.openai for _, model in found]}))
+    """`GET /v1/models`: the models of all nodes, and the aliases."""
+    found = [model.openai for _, model in await services.models(exchange)]
+    await exchange.reply(200, orjson.dumps({"object": "list", "data": found}))
 
 
 async def model(exchange: Exchange, services: Services, name: str) -> None:
@@ -24,13 +30,16 @@ async def generation(exchange: Exchange, services: Services, operation: str) -> 
     """`POST /v1/{operation}`: `chat/completions`, `completions` or `embeddings`."""
     body, raw = await exchange.json(services.body_limit)
     require_inline_media(body.get("messages"))
-    state, found = await services.target(exchange, body.get("model"))
-    if state.node.kind == "openai" and body["model"] != found.id:
-        # The others take `x` and `x:latest` for the same model; this one knows only its own name.
-        raw = orjson.dumps({**body, "model": found.id})
+    name: Any = body.get("model")
+    # Written anew even where nothing changes: what we have read is what the engine reads, whatever a client
+    # may do with keys that occur twice.
+    body, hide_usage = asking_for_usage(body)
+    refuse = services.settings.refuse_truncation
 
-    async def pass_on() -> None:
-        async with state.peer.request("POST", f"/v1/{operation}", raw) as response:
-            await relay(exchange, response, state.node)
+    async def attempt(state: NodeState, model: Model) -> None:
+        truncation.guard(exchange, body, len(raw), model.reads, refuse=refuse)
+        body["model"] = name_for(name, state, model)
+        async with state.peer.request("POST", f"/v1/{operation}", orjson.dumps(body)) as response:
+            await relay(exchange, response, state.node, hide_usage=hide_usage, refuse=refuse)
 
-    await exchange.while_connected(pass_on())
+    await services.serve(exchange, name, attempt)

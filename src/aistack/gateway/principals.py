@@ -30,11 +30,23 @@ class Principal:
     id: str
     name: str
     role: str | None = None
+    owner: str | None = None
+    weight: float = 1.0
+    scopes: frozenset[str] | None = None
+    models: frozenset[str] | None = None
 
     @property
     def label(self) -> str:
         """How the principal is named in logs: `key:k1a2b3c4`."""
         return f"{self.kind}:{self.id}"
+
+    def may(self, scope: str) -> bool:
+        """Whether the principal may do what `scope` stands for."""
+        return self.scopes is None or scope in self.scopes
+
+    def may_use(self, model: str) -> bool:
+        """Whether the principal may use the model with this canonical name."""
+        return self.models is None or model in self.models
 
     @property
     def administrates(self) -> bool:

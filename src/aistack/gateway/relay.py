@@ -1,13 +1,15 @@
 """Passing a node's answer on: whole when it is whole, piece by piece when it is a stream.
 
 Streams are cut only at the end of a line, so what breaks off in the middle of one is dropped and
-replaced by an error that the client can read. Nothing is parsed.
+replaced by an error that the client can read. Nothing is parsed but the engine's counts of tokens.
 """
 
 from dataclasses import dataclass
 
 import aiohttp
 
+from aistack.gateway import truncation
+from aistack.gateway.counting import counts_in, may_count, without_usage
 from aistack.gateway.exchange import NDJSON, Exchange
 from aistack.gateway.refusals import Refusal, ollama_error, openai_error
 from aistack.gateway.settings import Node
@@ -42,15 +44,23 @@ _FRAMINGS = {
 }
 
 
-async def relay(exchange: Exchange, response: aiohttp.ClientResponse, node: Node) -> None:
-    """Pass the node's answer on. Raises Refusal while nothing was sent yet; afterwards the stream says it."""
+async def relay(
+    exchange: Exchange, response: aiohttp.ClientResponse, node: Node, *, hide_usage: bool = False, refuse: bool = False
+) -> None:
+    """Pass the node's answer on, without the event of counts where only we wished for it.
+
+    `refuse`: a whole answer to a prompt that was cut is refused. Raises Refusal while nothing was sent yet;
+    afterwards the stream says it.
+    """
     if response.status >= 300 or (framing := _FRAMINGS.get(response.content_type)) is None:
         body = await whole(response, node)
+        exchange.tokens = counts_in(body)
+        truncation.judge(exchange, refuse=refuse)
         content_type = response.headers.get("content-type", "").encode("latin-1")
         return await exchange.reply(response.status, body, content_type)
     await exchange.start(response.status, framing.content_type)
     try:
-        complete = await _copy(exchange, response.content, framing)
+        complete = await _copy(exchange, response.content, framing, hide_usage=hide_usage)
     except FAILURES:
         complete = False
     if complete:
@@ -59,7 +69,7 @@ async def relay(exchange: Exchange, response: aiohttp.ClientResponse, node: Node
     return await exchange.end(framing.error(broke_off(node)))
 
 
-async def _copy(exchange: Exchange, content: aiohttp.StreamReader, framing: Framing) -> bool:
+async def _copy(exchange: Exchange, content: aiohttp.StreamReader, framing: Framing, *, hide_usage: bool) -> bool:
     """Copy whole lines as they come; returns whether the stream came to its proper end."""
     kept = tail = b""
     async for received in content.iter_any():
@@ -70,7 +80,11 @@ async def _copy(exchange: Exchange, content: aiohttp.StreamReader, framing: Fram
             piece, kept = piece[:end], piece[end:]
         if piece:
             tail = piece[-32:]
-            await exchange.write(piece)
+            if may_count(piece):
+                exchange.tokens = counts_in(piece) or exchange.tokens
+                piece = without_usage(piece) if hide_usage else piece
+            if piece:
+                await exchange.write(piece)
     if framing.last and framing.last in kept:
         # Some servers do not end their last line.
         await exchange.write(kept)

@@ -1,27 +1,37 @@
-"""What the handlers of requests share: settings, the gatekeeper, the nodes, the metrics."""
+"""What the handlers of requests share, and the way of every request that an engine answers."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from aistack.gateway.administrators import Administrators
 from aistack.gateway.exchange import Exchange
-from aistack.gateway.listing import Model
+from aistack.gateway.listing import Model, canonical, renamed
 from aistack.gateway.metrics import Meters
-from aistack.gateway.nodes import Nodes, NodeState
+from aistack.gateway.node_state import NodeState
+from aistack.gateway.nodes import Nodes
 from aistack.gateway.principals import Gatekeeper
-from aistack.gateway.refusals import bad_request
+from aistack.gateway.queueing import FairQueue
+from aistack.gateway.refusals import Refusal, bad_request, unknown_model
 from aistack.gateway.settings import Settings
 
 Json = dict[str, Any]
+Attempt = Callable[[NodeState, Model], Awaitable[None]]
+
+# What a node may answer, or not, that another node may do better: it is full, failed, broke off, is away.
+_ANOTHER_MAY = frozenset({429, 500, 502, 503})
+# Our own words for a node that cannot be reached or breaks off; its answers, also bad ones, are no such thing.
+_FAULTS = frozenset({"engine_unavailable", "engine_failed"})
 
 
-@dataclass(frozen=True)
+@dataclass
 class Services:
-    """One of each for the life of the gateway."""
+    """One of each for the life of the gateway; `settings` are read anew on SIGHUP."""
 
     settings: Settings
     gatekeeper: Gatekeeper
     nodes: Nodes
+    queue: FairQueue
     administrators: Administrators
     meters: Meters
 
@@ -30,11 +40,87 @@ class Services:
         """The largest body that is read into memory, in bytes."""
         return self.settings.max_body_mb << 20
 
-    async def target(self, exchange: Exchange, name: Any) -> tuple[NodeState, Model]:
-        """The node for the model that a request names. Raises Refusal 400, 404 or 503."""
+    def named(self, exchange: Exchange, name: Any) -> str:
+        """The model that a request means by `name`, which may be an alias. Raises Refusal 400, or 404 for a model
+        that the caller may not use."""
         if not isinstance(name, str) or not name:
             raise bad_request("model is required")
         exchange.model = "other"
-        state, model = await self.nodes.find(name)
+        if not self._may_use(exchange, name):
+            raise unknown_model(name)
+        return self._meant(name)
+
+    def _meant(self, name: str) -> str:
+        return self.settings.aliases.get(canonical(name), name)
+
+    def _may_use(self, exchange: Exchange, name: str) -> bool:
+        """A key for an alias is one for whatever it stands for, under that name alone."""
+        principal = exchange.principal
+        assert principal is not None
+        return principal.may_use(canonical(name)) or principal.may_use(canonical(self._meant(name)))
+
+    async def models(self, exchange: Exchange) -> list[tuple[NodeState, Model]]:
+        """The models that the caller may use, the default ones first; aliases stand before the rest."""
+        found = await self.nodes.models()
+        known = {canonical(model.id): (state, model) for state, model in found}
+        aliases = [
+            (known[canonical(target)][0], renamed(known[canonical(target)][1], alias))
+            for alias, target in self.settings.aliases.items()
+            if canonical(target) in known and alias not in known
+        ]
+        return [(state, model) for state, model in (*aliases, *found) if self._may_use(exchange, model.id)]
+
+    async def target(self, exchange: Exchange, name: Any) -> tuple[NodeState, Model]:
+        """The model that a request names and a node that has it. Raises Refusal 400, 404 or 503."""
+        state, model = await self.nodes.find(self.named(exchange, name))
         exchange.model = model.id
         return state, model
+
+    async def serve(self, exchange: Exchange, name: Any, attempt: Attempt) -> None:
+        """Have a node answer a request for the model `name`: wait for a slot, then `attempt` with the node and the
+        model as the node knows it.
+
+        What fails before anything was sent is tried once more, on another node; then the model's fallback is.
+        Raises Refusal; ClientGone when the client leaves, which ends the attempt and gives the slot back.
+        """
+        await exchange.while_connected(self._served(exchange, self.named(exchange, name), attempt))
+
+    async def _served(self, exchange: Exchange, name: str, attempt: Attempt) -> None:
+        fallback = self.settings.fallbacks.get(canonical(name))
+        try:
+            await self._tried(exchange, name, attempt)
+        except Refusal as refusal:
+            if exchange.status or fallback is None or refusal.status not in _ANOTHER_MAY or refusal.node is None:
+                raise
+            exchange.fell_back_from = name
+            await self._tried(exchange, fallback, attempt)
+
+    async def _tried(self, exchange: Exchange, name: str, attempt: Attempt) -> None:
+        """On one node, and when that fails before anything was sent once more on another."""
+        assert exchange.principal is not None
+        tried: list[NodeState] = []
+        while True:
+            place = await self.queue.enter(name, exchange.principal, tried)
+            exchange.placed(place.state.name, place.model.id, place.waited_s, place.ahead)
+            try:
+                await attempt(place.state, place.model)
+                return place.state.failed() if exchange.failed_node else place.state.succeeded()
+            except Refusal as refusal:
+                if refusal.code in _FAULTS:
+                    place.state.failed()
+                if exchange.status or tried or not self._another_may(refusal, name, place.state):
+                    raise
+                self.meters.node_failed(place.state.name)
+                tried.append(place.state)
+            finally:
+                self.queue.leave(place)
+
+    def _another_may(self, refusal: Refusal, name: str, failed: NodeState) -> bool:
+        others = any(state is not failed for state, _ in self.nodes.serving(canonical(name)))
+        return others and refusal.node is not None and refusal.status in _ANOTHER_MAY
+
+
+def name_for(name: str, state: NodeState, model: Model) -> str:
+    """What a node is to be asked for when a client asked for `name`: just that where the node takes it for `model`."""
+    same = canonical(name) == canonical(model.id) and state.node.kind != "openai"
+    return name if same else model.id

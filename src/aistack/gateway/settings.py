@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from aistack.errors import ConfigError
+from aistack.gateway.listing import canonical
 
 NodeKind = Literal["llamacpp", "ollama", "openai"]
 
@@ -16,18 +17,24 @@ class Node:
     """One engine that the gateway may send requests to.
 
     `url` has no trailing slash; below it lie `/v1/...` (all kinds) and `/api/...` (kind `ollama`).
-    `key_file` holds the Bearer key that the node wants, if it wants one.
+    `key_file` holds the Bearer key that the node wants, if it wants one. `slots` is how many requests it works
+    on at once for a model; 0: what it says itself, or what its kind usually does.
     """
 
     name: str
     kind: NodeKind
     url: str
     key_file: Path | None = None
+    slots: int = 0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the gateway needs to know. `default_models` come first in every list of models."""
+    """Everything the gateway needs to know. `default_models` come first in every list of models.
+
+    `aliases` are names that clients may use, with the model that each stands for now; `fallbacks` the model that
+    answers when no node can answer for another. At most `most_waiting` requests wait for one model.
+    """
 
     host: str
     port: int
@@ -37,6 +44,10 @@ class Settings:
     chat_url: str
     default_models: Mapping[str, str]
     max_body_mb: int
+    aliases: Mapping[str, str]
+    fallbacks: Mapping[str, str]
+    most_waiting: int
+    refuse_truncation: bool
 
 
 def load(path: Path) -> Settings:
@@ -62,6 +73,10 @@ def parse(document: Mapping[str, Any]) -> Settings:
         chat_url=str(document["chat_url"]).rstrip("/"),
         default_models=dict(document.get("default_models") or {}),
         max_body_mb=int(document["max_body_mb"]),
+        aliases=_by_canonical_name(document.get("aliases")),
+        fallbacks=_by_canonical_name(document.get("fallbacks")),
+        most_waiting=int(document.get("most_waiting", 500)),
+        refuse_truncation=document.get("truncation", "warn") == "refuse",
     )
 
 
@@ -75,7 +90,12 @@ def _node(item: Mapping[str, Any]) -> Node:
         kind=kind,
         url=str(item["url"]).rstrip("/"),
         key_file=Path(key_file) if key_file else None,
+        slots=int(item.get("slots") or 0),
     )
+
+
+def _by_canonical_name(models: Mapping[str, Any] | None) -> Mapping[str, str]:
+    return {canonical(name): str(model) for name, model in (models or {}).items()}
 
 
 def read_secret(path: Path) -> str:

@@ -50,19 +50,19 @@ def test_a_model_of_our_engine_is_told_to_ollamas_clients() -> None:
 
 def test_models_that_only_embed_are_told_apart() -> None:
     assert not from_llamacpp({"id": "e", "meta": {"capabilities": ["embedding"]}}).chats
-    assert not from_ollama({"name": "e", "details": {"family": "nomic-bert"}}).chats
-    assert from_ollama({"name": "m", "details": {"family": "qwen3"}}).chats
+    assert not from_ollama({"name": "e", "details": {"family": "nomic-bert"}}, {}).chats
+    assert from_ollama({"name": "m", "details": {"family": "qwen3"}}, {}).chats
 
 
 def test_a_model_of_an_ollama_is_told_to_openais_clients() -> None:
     tag = {"model": "m:latest", "modified_at": "1970-01-01T00:01:00.123456789+00:00", "size": 3}
-    assert from_ollama(tag).openai == {
+    assert from_ollama(tag, {}).openai == {
         "id": "m:latest",
         "object": "model",
         "created": 60,
         "owned_by": "library",
     }
-    assert from_ollama({"name": "old:1"}).id == "old:1"
+    assert from_ollama({"name": "old:1"}, {}).id == "old:1"
 
 
 def test_a_server_that_says_little_still_gives_a_whole_entry() -> None:

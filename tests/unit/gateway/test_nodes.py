@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from aistack.gateway.nodes import Nodes, NodeState
+from aistack.gateway.node_state import NodeState
+from aistack.gateway.nodes import Nodes
 from aistack.gateway.refusals import Refusal, node_down
 from aistack.gateway.settings import Node, NodeKind
 

@@ -19,7 +19,7 @@ class LineStream:
 
     Feed every piece to `feed` and send what it returns; when the engine's stream has ended, whichever
     way, send what `finish` returns: the last line with the counts, or an error when the engine never
-    said that it was done. `finished` is true once nothing more may be sent.
+    said that it was done. `finished` is true once nothing more may be sent; `usage` is what the engine counted.
     """
 
     def __init__(self, model: str, shape: Shape, started_at: float) -> None:
@@ -29,7 +29,7 @@ class LineStream:
         self._rest = b""
         self._calls: dict[int, Json] = {}
         self._reason: str | None = None
-        self._usage: Any = None
+        self.usage: Any = None
         self._timings: Any = None
         self.finished = False
 
@@ -70,7 +70,7 @@ class LineStream:
         if error := event.get("error"):
             message = error.get("message") if isinstance(error, dict) else error
             return self._failed(str(message))
-        self._usage = event.get("usage") or self._usage
+        self.usage = event.get("usage") or self.usage
         self._timings = event.get("timings") or self._timings
         choices = event.get("choices")
         return self._choice(choices[0]) if choices else b""
@@ -106,7 +106,7 @@ class LineStream:
         return _dumped({**replies.opening(self._model), **self._shape(said), "done": False})
 
     def _last_line(self) -> bytes:
-        closing = replies.closing(self._reason, self._usage, self._timings, self._started_at)
+        closing = replies.closing(self._reason, self.usage, self._timings, self._started_at)
         return _dumped({**replies.opening(self._model), **self._shape(_EMPTY), **closing})
 
     def _failed(self, message: str) -> bytes:
