@@ -124,6 +124,8 @@ class FairQueue:
         ahead = sum(other < ticket for other in line.waiting)
         heappush(line.waiting, ticket)
         arrived = time.monotonic()
+        # Whoever stands before may wait for another node than the one that is free.
+        self._advance(key, line)
         try:
             place = await ticket.future
         except asyncio.CancelledError:
