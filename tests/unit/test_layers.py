@@ -49,6 +49,7 @@ WRITES_FILES = {
     "runtimes/rotate.py": "cuts logs in place while services go on writing to them",
     "runtimes/programs.py": "opens a lock file",
     "operations/lock.py": "opens a lock file",
+    "gateway/audit.py": "logging's own handler writes the audit log and turns it over",
     "gateway/keys.py": "SQLite writes its database itself",
     "components/chat/release_settings.py": "SQLite writes Open WebUI's database itself",
     "engine/llama.py": "tells the kernel, below /proc, whom to end first when memory runs out",

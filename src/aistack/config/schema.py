@@ -131,10 +131,38 @@ class Chat(Table):
     sign_up: bool = Field(False, description="Whether people may register; a new account waits for an administrator.")
 
 
+class Audit(Table):
+    """The audit log: who asked which model, when, with how many tokens, and how it ended."""
+
+    enabled: bool = Field(True, description="Whether it is written.")
+    prompts: bool = Field(False, description="Whether what people ask is written too. Answers never are.")
+    max_mb: int = Field(100, ge=1, le=100_000, description="Size at which the file is turned over.")
+    keep: int = Field(9, ge=1, le=1000, description="How many full files are kept; the oldest goes first.")
+
+
 class Gateway(Table):
     """The API for scripts, and the only way to the engine."""
 
     port: PortNumber = Field(8080, description="Loopback port.")
+    queue: int = Field(
+        500,
+        ge=1,
+        le=100_000,
+        description="Requests that may wait for one model; further ones get 429 Too Many Requests at once.",
+    )
+    truncation: Literal["warn", "refuse"] = Field(
+        "warn",
+        description='What to do about a prompt that is longer than what the engine reads: "warn" says so in the\n'
+        'header x-aistack-truncated, "refuse" answers 400.',
+    )
+    aliases: dict[ModelName, ModelName] = Field(
+        {}, description='Names for models that stay when the model changes: { default = "qwen3:8b" }.'
+    )
+    fallbacks: dict[ModelName, ModelName] = Field(
+        {},
+        description='Models to answer in the place of others whose nodes are all down: { "qwen3:32b" = "qwen3:8b" }.',
+    )
+    audit: Audit = Audit()
 
 
 class Node(Table):
@@ -143,6 +171,7 @@ class Node(Table):
     name: NodeName
     kind: Literal["llamacpp", "ollama", "openai"]
     url: NodeAddress
+    slots: int = Field(0, ge=0, le=10_000)
 
 
 class Engine(Table):
@@ -175,7 +204,9 @@ class Engine(Table):
         strict=False,
         description='More engines: [{ name = "gpu2", kind = "ollama", url = "http://10.0.0.6:11434" }], or a table\n'
         '[[engine.nodes]] each. kind: "ollama", "llamacpp" (an engine of aistack) or "openai" (vLLM and others that\n'
-        "speak OpenAI's API). A request goes to the first that has its model, to this machine's before the rest.",
+        "speak OpenAI's API). A request goes to the node with least to do among those that have its model. slots:\n"
+        "requests that it works on at once for a model (Ollama: its OLLAMA_NUM_PARALLEL; 0: what it says itself, or\n"
+        "1 for ollama, 32 for openai).",
     )
 
 

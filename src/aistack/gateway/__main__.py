@@ -1,4 +1,7 @@
-"""`python -m aistack.gateway --settings FILE.json`: serve until SIGTERM, then finish what is under way."""
+"""`python -m aistack.gateway --settings FILE.json`: serve until SIGTERM, then finish what is under way.
+
+SIGHUP has the settings read anew.
+"""
 
 import argparse
 import asyncio
@@ -7,26 +10,29 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import uvicorn
 import uvloop
-from prometheus_client import disable_created_metrics
 
 from aistack.errors import ServiceError, UserError
-from aistack.gateway.access_log import AccessLog
 from aistack.gateway.administrators import Administrators
 from aistack.gateway.application import Application
+from aistack.gateway.audit import AuditLog
+from aistack.gateway.batches import Batches
 from aistack.gateway.connection import Connection
 from aistack.gateway.keys import KeyRing
 from aistack.gateway.metrics import Meters
-from aistack.gateway.node_state import NodeState
 from aistack.gateway.nodes import Nodes
 from aistack.gateway.principals import Gatekeeper
 from aistack.gateway.queueing import FairQueue
+from aistack.gateway.reloading import reload, states_of
 from aistack.gateway.services import Services
 from aistack.gateway.settings import Settings, load, read_secret
-from aistack.gateway.upstream import Peer, open_session
+from aistack.gateway.upstream import open_session
 
 # How long streams may go on after SIGTERM; a supervisor waits longer than this before it kills.
 GRACE_S = 8
@@ -36,24 +42,15 @@ KEEP_ALIVE_S = 75
 _log = logging.getLogger("aistack.gateway")
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until a signal. Raises UserError when a file that is named in the settings cannot be used."""
+async def serve(path: Path) -> None:
+    """Serve as the settings in `path` say until a signal. Raises UserError when they cannot be used."""
+    settings = load(path)
     keys = KeyRing(settings.database)
-    gatekeeper = Gatekeeper(keys, read_secret(settings.internal_key_file))
-    access_log = AccessLog(_write_out)
-    # They would double every series and nobody reads them.
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    meters = Meters()
+    access_log = Batches(_write_out)
     async with open_session() as session:
-        nodes = Nodes(
-            [NodeState(Peer(node, session)) for node in settings.nodes],
-            settings.default_models.values(),
-        )
-        meters.watch_nodes(nodes.states)
-        administrators = Administrators(settings.chat_url, session)
-        queue = FairQueue(nodes, settings.most_waiting)
-        services = Services(settings, gatekeeper, nodes, queue, administrators, meters)
-        await nodes.watch()
+        services = _services(settings, keys, session)
+        await services.nodes.watch()
+        _take_signals(lambda: reload(path, services, session))
         # What stands now stands for ever; the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -61,8 +58,42 @@ async def serve(settings: Settings) -> None:
             await _run_server(settings, Application(services, access_log))
         finally:
             access_log.flush()
-            await nodes.stop()
+            services.audit.close()
+            await services.nodes.stop()
             keys.close()
+
+
+def _services(settings: Settings, keys: KeyRing, session: aiohttp.ClientSession) -> Services:
+    nodes = Nodes(states_of(settings.nodes, session), settings.default_models.values())
+    queue = FairQueue(nodes, settings.most_waiting)
+    meters = Meters()
+    meters.watch(lambda: nodes.states, queue.waiting)
+    return Services(
+        settings,
+        Gatekeeper(keys, read_secret(settings.internal_key_file)),
+        nodes,
+        queue,
+        Administrators(settings.chat_url, session),
+        meters,
+        AuditLog(settings.audit),
+    )
+
+
+def _take_signals(reloaded: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """On SIGHUP do what `reloaded` says, one after the other."""
+    turn = asyncio.Lock()
+    running: set[asyncio.Task[None]] = set()
+
+    async def in_turn() -> None:
+        async with turn:
+            await reloaded()
+
+    def begin() -> None:
+        task = asyncio.ensure_future(in_turn())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
 
 
 async def _run_server(settings: Settings, application: Application) -> None:
@@ -116,7 +147,7 @@ def main() -> int:
         signal.signal(number, lambda *_: None)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(load(arguments.settings)))
+            runner.run(serve(arguments.settings))
     except UserError as error:
         print(f"{error.message}\n{error.hint}".strip(), file=sys.stderr)
         return 1

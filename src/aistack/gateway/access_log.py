@@ -1,41 +1,16 @@
-"""One line a request, written in batches so that a slow reader of the log delays nobody much.
+"""The access log: one line a request.
 
     2026-11-23T09:38:12.123Z POST /v1/chat/completions 200 12.3ms key:k1a2b3c4 tiny
 
 Never in it: query strings, headers, bodies, credentials.
 """
 
-import asyncio
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from aistack.gateway.exchange import Exchange
 
-# At most this much of the log is lost to kill -9.
-_WAIT_S = 0.2
 _LONGEST_PATH = 200
-
-
-class AccessLog:
-    """Collects lines and hands them to `write` together."""
-
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self._write = write
-        self._lines: list[str] = []
-
-    def record(self, exchange: Exchange) -> None:
-        """Note a request that is done. Needs a running loop."""
-        if not self._lines:
-            asyncio.get_running_loop().call_later(_WAIT_S, self.flush)
-        self._lines.append(line(exchange))
-
-    def flush(self) -> None:
-        """Write what is waiting."""
-        if self._lines:
-            text = "".join(self._lines)
-            self._lines.clear()
-            self._write(text)
 
 
 def line(exchange: Exchange) -> str:

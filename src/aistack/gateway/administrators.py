@@ -20,9 +20,13 @@ class Administrators:
     """Asks Open WebUI at `chat_url` who a session token belongs to."""
 
     def __init__(self, chat_url: str, session: aiohttp.ClientSession) -> None:
-        self._url = f"{chat_url}/api/v1/auths/"
         self._session = session
         self._remembered: dict[bytes, float] = {}
+        self.ask_at(chat_url)
+
+    def ask_at(self, chat_url: str) -> None:
+        """From now on Open WebUI is at `chat_url`."""
+        self._url = f"{chat_url}/api/v1/auths/"
 
     async def authorize(self, headers: dict[bytes, bytes]) -> None:
         """Return when the request is an administrator's.

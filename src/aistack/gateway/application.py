@@ -5,8 +5,9 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from aistack.gateway import management, ollama_embeddings, ollama_surface, openai_surface
-from aistack.gateway.access_log import AccessLog
+from aistack.gateway import management, ollama_embeddings, ollama_surface, openai_surface, truncation
+from aistack.gateway.access_log import line
+from aistack.gateway.batches import Batches
 from aistack.gateway.exchange import Exchange, Message, Receive, Send
 from aistack.gateway.metrics import CONTENT_TYPE
 from aistack.gateway.refusals import ClientGone, Refusal, ollama_error, openai_error
@@ -75,7 +76,7 @@ _PROTECTED: dict[tuple[Surface, str], Handler] = {
 class Application:
     """The gateway as an ASGI application. `services` is made by the caller, who also closes it."""
 
-    def __init__(self, services: Services, access_log: AccessLog) -> None:
+    def __init__(self, services: Services, access_log: Batches) -> None:
         self._services = services
         self._access_log = access_log
 
@@ -84,23 +85,30 @@ class Application:
         exchange = Exchange(scope, receive, send)
         match = find(exchange.path)
         meters = self._services.meters
-        meters.in_flight.inc()
+        meters.in_flight += 1
+        outcome = "ok"
         try:
             await self._answer(exchange, match)
+            if exchange.failed_node:
+                outcome = "engine_failed"
         except Refusal as refusal:
+            outcome = refusal.code or "refused"
+            meters.refused(refusal.code)
             if refusal.node and refusal.status >= 500:
                 exchange.failed_node = refusal.node
             await _refuse(exchange, match, refusal)
         except ClientGone:
             exchange.status = CLIENT_GONE
+            outcome = "client_gone"
         except Exception:
+            outcome = "gateway_failed"
             _log.exception("a request failed: %s", exchange.raw_path.decode("latin-1"))
             if exchange.status:
                 raise  # the answer has begun: the server cuts the connection, so nobody takes it for whole
             await _refuse(exchange, match, Refusal(500, "the gateway failed; its log says why"))
         finally:
-            meters.in_flight.dec()
-            self._record(exchange, match.route if match else None)
+            meters.in_flight -= 1
+            self._record(exchange, match.route if match else None, outcome)
 
     async def _answer(self, exchange: Exchange, match: Match | None) -> None:
         if match is None:
@@ -124,16 +132,14 @@ class Application:
             return await openai_surface.model(exchange, self._services, match.argument)
         return await _PROTECTED[route.surface, route.name](exchange, self._services)
 
-    def _record(self, exchange: Exchange, route: Route | None) -> None:
-        now = time.perf_counter()
-        started = exchange.started_at
-        first = exchange.first_byte_at - started if exchange.first_byte_at else None
+    def _record(self, exchange: Exchange, route: Route | None, outcome: str) -> None:
         surface = route.surface if route else surface_of(exchange.path)
         name = route.name if route else _UNKNOWN
-        self._services.meters.answered(surface, name, exchange.status, exchange.model or "", first, now - started)
-        if exchange.failed_node:
-            self._services.meters.node_failed(exchange.failed_node)
-        self._access_log.record(exchange)
+        truncation.note(exchange)
+        self._services.meters.answered(exchange, surface, name, time.perf_counter() - exchange.started_at)
+        if surface is not Surface.SERVICE:
+            self._services.audit.record(exchange, surface, name, outcome)
+        self._access_log.add(line(exchange))
 
 
 async def _refuse(exchange: Exchange, match: Match | None, refusal: Refusal) -> None:

@@ -32,16 +32,17 @@ GONE = "aistack.gone"
 class Exchange:
     """A request being answered. What metrics and the logs want to know is noted on the way.
 
-    `path` is percent-decoded once and not normalised. `status` is 0 until the answer starts. `tokens` are those
-    that the engine read and wrote, by its own count, None when it did not say. `words` is how many words the
-    prompt has, 0 when that was of no interest; `truncated` that the engine does not read all. `answer_headers` go
-    into the answer, whichever it is.
+    `path` is percent-decoded once and not normalised. `status` is 0 until the answer starts. `request` is a body of
+    JSON as it came. `tokens` are those that the engine read and wrote, by its own count, None when it did not say.
+    `words` is how many words the prompt has, 0 when that was of no interest; `truncated` that the engine does not
+    read all. `answer_headers` go into the answer, whichever it is.
     """
 
     __slots__ = (
         "_complete", "_gone", "_more_body", "_receive", "_scope", "_send", "answer_headers", "failed_node",
         "fell_back_from", "first_byte_at", "headers", "method", "model", "node", "path", "principal", "raw_path",
-        "repeated", "request_id", "started_at", "status", "tokens", "truncated", "waited_s", "words",
+        "repeated", "request", "request_id", "started_at", "status", "streams", "tokens", "truncated",
+        "waited_s", "words",
     )  # fmt: skip
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -64,6 +65,8 @@ class Exchange:
         self.waited_s = 0.0
         self.tokens: tuple[int, int] | None = None
         self.words = 0
+        self.streams = False
+        self.request: bytes | None = None
         self.truncated = False
         self.principal: Principal | None = None
         self.request_id = b"%s%06x" % (_RUN, next(_NUMBERS))
@@ -124,6 +127,7 @@ class Exchange:
             raise bad_request(f"the request body is not JSON: {error}") from error
         if not isinstance(document, dict):
             raise bad_request("the request body must be a JSON object")
+        self.request = body
         return document, body
 
     async def reply(
@@ -147,6 +151,7 @@ class Exchange:
     async def start(self, status: int, content_type: bytes) -> None:
         """Begin an answer that is written in pieces."""
         self.status = status
+        self.streams = True
         await self._send(
             {
                 "type": "http.response.start",

@@ -1,26 +1,40 @@
-"""What Prometheus learns from the gateway. Labels are bounded: routes, statuses and models that exist."""
+"""What Prometheus learns from the gateway. Labels are bounded: routes, statuses, nodes and models that exist."""
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from aistack.gateway.distribution import Distribution
+from aistack.gateway.exchange import Exchange
+from aistack.gateway.node_state import NodeState
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+# Why a request was refused, as far as it is one of our own words; an engine's are without number.
+_REASONS = frozenset({
+    "invalid_api_key", "insufficient_scope", "model_not_found", "engine_unavailable", "engine_failed", "queue_full",
+    "context_length_exceeded", "requests_per_minute", "tokens_per_minute", "tokens_per_day", "tokens_per_month",
+})  # fmt: skip
 
 
-class NodeView(Protocol):
-    """What the metrics want to know of a node."""
+class _Counter(Collector):
+    """A plain count by label values: the library's takes a lock each time."""
 
-    @property
-    def name(self) -> str:
-        """The node's name in the settings."""
+    def __init__(self, name: str, about: str, labels: Sequence[str]) -> None:
+        self._name = name
+        self._about = about
+        self._labels = tuple(labels)
+        self.counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
 
-    @property
-    def up(self) -> bool:
-        """Whether it answers."""
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._about, labels=self._labels)
+        for labels, count in self.counts.items():
+            family.add_metric(labels, count)
+        yield family
 
 
 class Meters:
@@ -28,75 +42,128 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "aistack_gateway_requests",
+        self.in_flight = 0
+        self._requests = self._counter(
+            "requests",
             "Requests answered; model is empty where none is asked for, other where it is none of ours",
             ("surface", "route", "status", "model"),
-            registry=self.registry,
         )
-        self._duration = Histogram(
-            "aistack_gateway_request_seconds",
-            "Seconds from the request's headers to the last byte of the answer",
-            ("surface", "route"),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._first_byte = Histogram(
-            "aistack_gateway_first_byte_seconds",
-            "Seconds from the request's headers to the first byte of the answer, in a stream the first token",
-            ("surface", "route"),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge(
-            "aistack_gateway_in_flight_requests", "Requests being answered now", registry=self.registry
-        )
-        self._node_errors = Counter(
-            "aistack_gateway_upstream_errors",
+        self._refusals = self._counter("refusals", "Requests refused, by our reason for it", ("reason",))
+        self._tokens = self._counter("tokens", "Tokens that engines read and wrote", ("model", "kind"))
+        self._truncated = self._counter("truncated_prompts", "Prompts that were certainly not read whole", ("model",))
+        self._node_errors = self._counter(
+            "upstream_errors",
             "Requests that an engine node failed: could not be reached, broke off, or answered 5xx",
             ("node",),
-            registry=self.registry,
         )
-        # Looking a child up by its labels takes longer than everything else here.
-        self._counters: dict[tuple[str, str, int, str], Counter] = {}
-        self._histograms: dict[tuple[str, str], tuple[Histogram, Histogram]] = {}
+        self._fallbacks = self._counter("fallbacks", "Requests answered by another model than was wanted", ("model",))
+        self._duration = self._distribution(
+            "request_seconds", "Seconds from the request's headers to the last byte of the answer", ("surface", "route")
+        )
+        self._first_byte = self._distribution(
+            "first_byte_seconds",
+            "Seconds from the request's headers to the first byte of the answer, in a stream the first token",
+            ("surface", "route"),
+        )
+        self._first_token = self._distribution(
+            "time_to_first_token_seconds", "Seconds from the request's headers to a stream's first token", ("model",)
+        )
+        self._output_token = self._distribution(
+            "time_per_output_token_seconds",
+            "Seconds that each further token of a stream took",
+            ("model",),
+            _TOKEN_SECONDS,
+        )
+        self._waited = self._distribution(
+            "queue_wait_seconds", "Seconds that a request waited for a slot on a node", ("model",)
+        )
+        self.registry.register(_InFlight(self))
 
-    def answered(
-        self, surface: str, route: str, status: int, model: str, first_byte_s: float | None, seconds: float
-    ) -> None:
-        """Count one request; `first_byte_s` is None when no body was sent."""
-        counter = self._counters.get((surface, route, status, model))
-        if counter is None:
-            counter = self._requests.labels(surface, route, str(status), model)
-            self._counters[surface, route, status, model] = counter
-        counter.inc()
-        histograms = self._histograms.get((surface, route))
-        if histograms is None:
-            histograms = (self._duration.labels(surface, route), self._first_byte.labels(surface, route))
-            self._histograms[surface, route] = histograms
-        histograms[0].observe(seconds)
-        if first_byte_s is not None:
-            histograms[1].observe(first_byte_s)
+    def answered(self, exchange: Exchange, surface: str, route: str, seconds: float) -> None:
+        """Count one request, whose answer took `seconds`."""
+        model = exchange.model or ""
+        self._requests.counts[surface, route, str(exchange.status), model] += 1
+        operation = (surface, route)
+        self._duration.observe(operation, seconds)
+        first_s = exchange.first_byte_at - exchange.started_at
+        if exchange.first_byte_at:
+            self._first_byte.observe(operation, first_s)
+        if exchange.node:
+            self._served(exchange, (model,), first_s, seconds)
+        if exchange.failed_node:
+            self.node_failed(exchange.failed_node)
+
+    def _served(self, exchange: Exchange, model: tuple[str], first_s: float, seconds: float) -> None:
+        self._waited.observe(model, exchange.waited_s)
+        if exchange.streams and exchange.first_byte_at:
+            self._first_token.observe(model, first_s)
+        if exchange.tokens:
+            read, written = exchange.tokens
+            self._tokens.counts[*model, "prompt"] += read
+            self._tokens.counts[*model, "completion"] += written
+            if exchange.streams and written > 1:
+                self._output_token.observe(model, (seconds - first_s) / (written - 1))
+        if exchange.truncated:
+            self._truncated.counts[model] += 1
+        if exchange.fell_back_from:
+            self._fallbacks.counts[exchange.fell_back_from,] += 1
+
+    def refused(self, code: str | None) -> None:
+        """Count one refusal."""
+        self._refusals.counts[code if code in _REASONS else "other",] += 1
 
     def node_failed(self, node: str) -> None:
         """Count one request that a node failed."""
-        self._node_errors.labels(node).inc()
+        self._node_errors.counts[node,] += 1
 
-    def watch_nodes(self, nodes: Iterable[NodeView]) -> None:
-        """Tell at every scrape which of `nodes` are up."""
-        self.registry.register(_NodesUp(tuple(nodes)))
+    def watch(self, nodes: Callable[[], Sequence[NodeState]], waiting: Callable[[], Mapping[str, int]]) -> None:
+        """Tell at every scrape how the nodes are, and how many wait for which model."""
+        self.registry.register(_Nodes(nodes, waiting))
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
+    def _counter(self, name: str, about: str, labels: Sequence[str]) -> _Counter:
+        counter = _Counter(f"aistack_gateway_{name}", about, labels)
+        self.registry.register(counter)
+        return counter
 
-class _NodesUp(Collector):
-    def __init__(self, nodes: tuple[NodeView, ...]) -> None:
-        self._nodes = nodes
+    def _distribution(
+        self, name: str, about: str, labels: Sequence[str], buckets: Sequence[float] = _SECONDS
+    ) -> Distribution:
+        distribution = Distribution(f"aistack_gateway_{name}", about, labels, buckets)
+        self.registry.register(distribution)
+        return distribution
+
+
+class _InFlight(Collector):
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("aistack_gateway_node_up", "Whether the engine node answers", labels=("node",))
-        for node in self._nodes:
-            family.add_metric((node.name,), float(node.up))
+        about = "Requests being answered now"
+        yield GaugeMetricFamily("aistack_gateway_in_flight_requests", about, self._meters.in_flight)
+
+
+class _Nodes(Collector):
+    def __init__(self, nodes: Callable[[], Sequence[NodeState]], waiting: Callable[[], Mapping[str, int]]) -> None:
+        self._nodes = nodes
+        self._waiting = waiting
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._by_node("up", "Whether the engine node answers", lambda state: state.up)
+        yield self._by_node("draining", "Whether it is sent no more requests", lambda state: state.draining)
+        yield self._by_node("resting", "Whether it is spared after failures", lambda state: state.resting)
+        yield self._by_node("in_flight_requests", "Requests that it works on", lambda state: state.in_flight)
+        about = "Requests that wait for a slot"
+        family = GaugeMetricFamily("aistack_gateway_queue_waiting_requests", about, labels=("model",))
+        for model, count in self._waiting().items():
+            family.add_metric((model,), count)
         yield family
+
+    def _by_node(self, name: str, about: str, value: Callable[[NodeState], float]) -> Metric:
+        family = GaugeMetricFamily(f"aistack_gateway_node_{name}", about, labels=("node",))
+        for state in self._nodes():
+            family.add_metric((state.name,), value(state))
+        return family

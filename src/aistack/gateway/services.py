@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aistack.gateway.administrators import Administrators
+from aistack.gateway.audit import AuditLog
 from aistack.gateway.exchange import Exchange
 from aistack.gateway.listing import Model, canonical, renamed
 from aistack.gateway.metrics import Meters
@@ -34,6 +35,7 @@ class Services:
     queue: FairQueue
     administrators: Administrators
     meters: Meters
+    audit: AuditLog
 
     @property
     def body_limit(self) -> int:

@@ -29,6 +29,17 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """The audit log: written to `file`, which becomes `file.1` at `max_mb`, up to `file.<keep>`; with `prompts` it
+    holds what was asked too."""
+
+    file: Path
+    prompts: bool
+    max_mb: int
+    keep: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything the gateway needs to know. `default_models` come first in every list of models.
 
@@ -48,6 +59,7 @@ class Settings:
     fallbacks: Mapping[str, str]
     most_waiting: int
     refuse_truncation: bool
+    audit: Audit | None
 
 
 def load(path: Path) -> Settings:
@@ -77,6 +89,7 @@ def parse(document: Mapping[str, Any]) -> Settings:
         fallbacks=_by_canonical_name(document.get("fallbacks")),
         most_waiting=int(document.get("most_waiting", 500)),
         refuse_truncation=document.get("truncation", "warn") == "refuse",
+        audit=_audit(document["audit"]) if document.get("audit") else None,
     )
 
 
@@ -92,6 +105,10 @@ def _node(item: Mapping[str, Any]) -> Node:
         key_file=Path(key_file) if key_file else None,
         slots=int(item.get("slots") or 0),
     )
+
+
+def _audit(item: Mapping[str, Any]) -> Audit:
+    return Audit(Path(item["file"]), bool(item["prompts"]), int(item["max_mb"]), int(item["keep"]))
 
 
 def _by_canonical_name(models: Mapping[str, Any] | None) -> Mapping[str, str]:

@@ -38,9 +38,10 @@ def judge(exchange: Exchange, *, refuse: bool) -> None:
         _cut(exchange, exchange.tokens[0], refuse=refuse)
 
 
-def was_cut(exchange: Exchange) -> bool:
-    """Whether the prompt was certainly not read whole."""
-    return exchange.truncated or bool(exchange.words and exchange.tokens and exchange.tokens[0] < exchange.words)
+def note(exchange: Exchange) -> None:
+    """The same for an answer that has been sent: only metrics and logs can tell."""
+    if exchange.words and exchange.tokens and exchange.tokens[0] < exchange.words:
+        exchange.truncated = True
 
 
 def words_in(body: Json) -> int:

@@ -26,8 +26,10 @@ def services(config: Config) -> tuple[Service, ...]:
             arguments=("--settings", "{{ place.file('gateway/settings.json') }}"),
             ports=(Port("http", config.gateway.port),),
             secrets=(INTERNAL_KEY,),
-            states=(StateDir("data"),),
-            config_files=(ConfigFile("gateway/settings.json", template("gateway", "settings.json.j2")),),
+            states=(StateDir("data"), StateDir("audit")),
+            config_files=(
+                ConfigFile("gateway/settings.json", template("gateway", "settings.json.j2"), reloadable=True),
+            ),
             health=Health("/health/live"),
             after=("engine",),
             talks_to=("engine", "chat"),
