@@ -41,6 +41,11 @@ class Gateway:
             with error:
                 return error.code, _lower(error.headers), error.read()
 
+    def change(self, **settings: Any) -> None:
+        """Write other settings into its file, which it reads on SIGHUP."""
+        file = self.log.with_name("settings.json")
+        file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
 
 StartGateway = Callable[..., Gateway]
 StartProgram = Callable[[str, dict[str, Any], Path], tuple[Process, Path]]
