@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import uvicorn
 import uvloop
 
@@ -32,7 +31,6 @@ from aistack.gateway.queueing import FairQueue
 from aistack.gateway.reloading import reload, states_of
 from aistack.gateway.services import Services
 from aistack.gateway.settings import Settings, load, read_secret
-from aistack.gateway.upstream import open_session
 
 # How long streams may go on after SIGTERM; a supervisor waits longer than this before it kills.
 GRACE_S = 8
@@ -47,24 +45,23 @@ async def serve(path: Path) -> None:
     settings = load(path)
     keys = KeyRing(settings.database)
     access_log = Batches(_write_out)
-    async with open_session() as session:
-        services = _services(settings, keys, session)
-        await services.nodes.watch()
-        _take_signals(lambda: reload(path, services, session))
-        # What stands now stands for ever; the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        try:
-            await _run_server(settings, Application(services, access_log))
-        finally:
-            access_log.flush()
-            services.audit.close()
-            await services.nodes.stop()
-            keys.close()
+    services = _services(settings, keys)
+    await services.nodes.watch()
+    _take_signals(lambda: reload(path, services))
+    # What stands now stands for ever; the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    try:
+        await _run_server(settings, Application(services, access_log))
+    finally:
+        access_log.flush()
+        services.audit.close()
+        await services.nodes.stop()
+        keys.close()
 
 
-def _services(settings: Settings, keys: KeyRing, session: aiohttp.ClientSession) -> Services:
-    nodes = Nodes(states_of(settings.nodes, session), settings.default_models.values())
+def _services(settings: Settings, keys: KeyRing) -> Services:
+    nodes = Nodes(states_of(settings.nodes), settings.default_models.values())
     queue = FairQueue(nodes, settings.most_waiting)
     meters = Meters()
     meters.watch(lambda: nodes.states, queue.waiting)
@@ -73,7 +70,7 @@ def _services(settings: Settings, keys: KeyRing, session: aiohttp.ClientSession)
         Gatekeeper(keys, read_secret(settings.internal_key_file)),
         nodes,
         queue,
-        Administrators(settings.chat_url, session),
+        Administrators(settings.chat_url),
         meters,
         AuditLog(settings.audit),
     )

@@ -1,32 +1,34 @@
 """Whether a credential belongs to an administrator of the chat: Open WebUI is asked, briefly remembered."""
 
+import asyncio
 import hashlib
 import time
+from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 
+from aistack.gateway.http_client import FAILURES
 from aistack.gateway.keys import PREFIX
 from aistack.gateway.refusals import Refusal
-from aistack.gateway.upstream import FAILURES
+from aistack.gateway.upstream import open_client
 
 # A page of Grafana asks a hundred times in a second; a role that is taken away counts after this.
 REMEMBERED_S = 5.0
-_TIMEOUT = aiohttp.ClientTimeout(total=10)
+_TIMEOUT_S = 10.0
 _MOST_REMEMBERED = 1000
 
 
 class Administrators:
     """Asks Open WebUI at `chat_url` who a session token belongs to."""
 
-    def __init__(self, chat_url: str, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, chat_url: str) -> None:
         self._remembered: dict[bytes, float] = {}
         self.ask_at(chat_url)
 
     def ask_at(self, chat_url: str) -> None:
         """From now on Open WebUI is at `chat_url`."""
-        self._url = f"{chat_url}/api/v1/auths/"
+        self._client = open_client(chat_url)
+        self._host = urlsplit(chat_url).netloc
 
     async def authorize(self, headers: dict[bytes, bytes]) -> None:
         """Return when the request is an administrator's.
@@ -46,20 +48,23 @@ class Administrators:
         self._remembered[digest] = now + REMEMBERED_S
 
     async def _role(self, token: str) -> str:
+        head = f"GET /api/v1/auths/ HTTP/1.1\r\nhost: {self._host}\r\nauthorization: Bearer {token}\r\n".encode(
+            "latin-1"
+        )
         try:
-            async with self._session.get(
-                self._url,
-                headers={"authorization": f"Bearer {token}"},
-                timeout=_TIMEOUT,
-                allow_redirects=False,
-            ) as response:
-                if response.status in (401, 403):
-                    raise Refusal(401, "sign in to the chat first")
-                if response.status != 200:
-                    raise _unavailable()
-                user = orjson.loads(await response.read())
+            async with asyncio.timeout(_TIMEOUT_S):
+                answer = await self._client.send(head, None)
+                try:
+                    body = await answer.read()
+                finally:
+                    answer.close()
+            user = orjson.loads(body) if answer.status == 200 else None
         except (*FAILURES, orjson.JSONDecodeError) as error:
             raise _unavailable() from error
+        if answer.status in (401, 403):
+            raise Refusal(401, "sign in to the chat first")
+        if answer.status != 200:
+            raise _unavailable()
         return str(user.get("role")) if isinstance(user, dict) else ""
 
 

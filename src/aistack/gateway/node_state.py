@@ -9,7 +9,7 @@ from typing import Any
 from aistack.gateway.listing import Model, canonical, from_llamacpp, from_ollama, from_openai
 from aistack.gateway.refusals import Refusal
 from aistack.gateway.settings import Node, NodeKind
-from aistack.gateway.upstream import FAILURES, Peer
+from aistack.gateway.upstream import Peer
 
 Json = dict[str, Any]
 
@@ -103,7 +103,7 @@ class NodeState:
         asked_at = time.monotonic()
         try:
             models = await _models(self.peer)
-        except (Refusal, KeyError, TypeError, AttributeError, *FAILURES) as error:
+        except (Refusal, KeyError, TypeError, AttributeError) as error:
             self._silences += 1
             # A busy machine may keep us waiting; only a node that is silent again and again is down.
             silent = isinstance(error, Refusal) and error.status == 504

@@ -9,6 +9,7 @@ import orjson
 from aistack.gateway import truncation
 from aistack.gateway.counting import counts_of
 from aistack.gateway.exchange import NDJSON, Exchange
+from aistack.gateway.http_client import FAILURES
 from aistack.gateway.listing import Model
 from aistack.gateway.node_state import NodeState
 from aistack.gateway.refusals import Refusal, bad_request
@@ -18,7 +19,7 @@ from aistack.gateway.translation import describe, options, replies, requests
 from aistack.gateway.translation.replies import Shape, chat_shape, generate_shape
 from aistack.gateway.translation.requests import Translated
 from aistack.gateway.translation.streams import LineStream
-from aistack.gateway.upstream import FAILURES, broke_off, parsed, refusal_of, whole
+from aistack.gateway.upstream import broke_off, parsed, refusal_of, whole
 
 Json = dict[str, Any]
 
@@ -151,7 +152,7 @@ async def _streamed(exchange: Exchange, state: NodeState, body: Json, translated
             return await exchange.reply(200, orjson.dumps(line) + b"\n", NDJSON)
         await exchange.start(200, NDJSON)
         try:
-            async for piece in response.content.iter_any():
+            async for piece in response.pieces():
                 if told := lines.feed(piece):
                     await exchange.write(told)
         except FAILURES:

@@ -6,14 +6,13 @@ replaced by an error that the client can read. Nothing is parsed but the engine'
 
 from dataclasses import dataclass
 
-import aiohttp
-
 from aistack.gateway import truncation
 from aistack.gateway.counting import counts_in, may_count, without_usage
 from aistack.gateway.exchange import NDJSON, Exchange
+from aistack.gateway.http_client import FAILURES, Answer
 from aistack.gateway.refusals import Refusal, ollama_error, openai_error
 from aistack.gateway.settings import Node
-from aistack.gateway.upstream import FAILURES, broke_off, whole
+from aistack.gateway.upstream import broke_off, whole
 
 # A line longer than this is passed on in parts rather than kept.
 _LONGEST_LINE = 16_000_000
@@ -45,7 +44,7 @@ _FRAMINGS = {
 
 
 async def relay(
-    exchange: Exchange, response: aiohttp.ClientResponse, node: Node, *, hide_usage: bool = False, refuse: bool = False
+    exchange: Exchange, response: Answer, node: Node, *, hide_usage: bool = False, refuse: bool = False
 ) -> None:
     """Pass the node's answer on, without the event of counts where only we wished for it.
 
@@ -60,7 +59,7 @@ async def relay(
         return await exchange.reply(response.status, body, content_type)
     await exchange.start(response.status, framing.content_type)
     try:
-        complete = await _copy(exchange, response.content, framing, hide_usage=hide_usage)
+        complete = await _copy(exchange, response, framing, hide_usage=hide_usage)
     except FAILURES:
         complete = False
     if complete:
@@ -69,10 +68,10 @@ async def relay(
     return await exchange.end(framing.error(broke_off(node)))
 
 
-async def _copy(exchange: Exchange, content: aiohttp.StreamReader, framing: Framing, *, hide_usage: bool) -> bool:
+async def _copy(exchange: Exchange, response: Answer, framing: Framing, *, hide_usage: bool) -> bool:
     """Copy whole lines as they come; returns whether the stream came to its proper end."""
     kept = tail = b""
-    async for received in content.iter_any():
+    async for received in response.pieces():
         piece = kept + received if kept else received
         kept = b""
         if not piece.endswith(b"\n") and len(piece) < _LONGEST_LINE:

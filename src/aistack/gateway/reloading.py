@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import aiohttp
-
 from aistack.errors import UserError
 from aistack.gateway.audit import AuditLog
 from aistack.gateway.node_state import NodeState
@@ -19,11 +17,11 @@ _log = logging.getLogger("aistack.gateway")
 _FIXED = ("host", "port", "database", "internal_key_file")
 
 
-async def reload(path: Path, services: Services, session: aiohttp.ClientSession) -> None:
+async def reload(path: Path, services: Services) -> None:
     """Take over what the settings in `path` say by now. Settings that cannot be used are said, and nothing changes."""
     try:
         settings = load(path)
-        states = states_of(settings.nodes, session, services.nodes.states)
+        states = states_of(settings.nodes, services.nodes.states)
     except UserError as error:
         _log.error("the settings are not taken over: %s", error.message)
         return
@@ -47,9 +45,7 @@ async def adopt(settings: Settings, states: Iterable[NodeState], services: Servi
     await services.nodes.watch()
 
 
-def states_of(
-    nodes: Iterable[Node], session: aiohttp.ClientSession, known: Iterable[NodeState] = ()
-) -> list[NodeState]:
+def states_of(nodes: Iterable[Node], known: Iterable[NodeState] = ()) -> list[NodeState]:
     """A state for each node; that of the same node among those `known`. Raises ConfigError when a key is missing."""
     states = {state.node: state for state in known}
-    return [states.get(node) or NodeState(Peer(node, session)) for node in nodes]
+    return [states.get(node) or NodeState(Peer(node)) for node in nodes]

@@ -1,13 +1,14 @@
-"""Talking to engine nodes: one shared session of kept-alive connections, and what its failures mean."""
+"""Talking to engine nodes: one pool of kept-alive connections each, and what their failures mean."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any
+from urllib.parse import quote, urlsplit
 
-import aiohttp
 import orjson
-from yarl import URL
 
+from aistack.gateway.http_client import FAILURES, Answer, ConnectTimeout, HttpClient
 from aistack.gateway.refusals import Refusal, node_down
 from aistack.gateway.settings import Node, read_secret
 
@@ -19,74 +20,91 @@ KEEP_ALIVE_S = 4.0
 
 _TOO_LONG = "too large to process"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-# What a broken connection or a silent peer raises, at any moment of an exchange.
-FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 
 
-def open_session() -> aiohttp.ClientSession:
-    """The session that all requests share; to be closed by the caller. Needs a running loop."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),
-        json_serialize=lambda value: orjson.dumps(value).decode(),
-    )
+def open_client(url: str) -> HttpClient:
+    """A client with our patience for the host of `url`; to be closed by the caller."""
+    return HttpClient(url, connect_s=CONNECT_TIMEOUT_S, silence_s=READ_TIMEOUT_S, idle_s=KEEP_ALIVE_S)
 
 
 class Peer:
-    """One node as an HTTP peer: its addresses and the headers it wants, worked out once."""
+    """One node as an HTTP peer: what its requests begin with, worked out once."""
 
-    def __init__(self, node: Node, session: aiohttp.ClientSession) -> None:
+    def __init__(self, node: Node) -> None:
         self.node = node
-        self._session = session
-        self._urls: dict[str, URL] = {}
-        self._headers = {"content-type": "application/json", **_identity(node)}
+        self._client = open_client(node.url)
+        self._root = urlsplit(node.url).path
+        self._headers = _headers(node)
+        self._heads: dict[tuple[str, str], bytes] = {}
 
-    @asynccontextmanager
-    async def request(
-        self, method: str, path: str, data: Any = None, timeout_s: float | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request; yields the answer with its headers read and its body still to come.
+    def request(self, method: str, path: str, data: bytes | AsyncIterator[bytes] | None = None) -> "Asking":
+        """A request, sent by entering it (`async with`), which gives the answer with its headers read and its body
+        still to come. Leaving closes the connection when the body was not read to its end, which is how an engine
+        learns to stop.
 
-        `data` is bytes or an async iterator of bytes; `timeout_s` bounds the whole exchange (None: only
-        connecting and silence are bounded). Leaving the block closes the connection when the body was
-        not read to its end, which is how an engine learns to stop. Raises Refusal 503 when the node
-        cannot be reached or breaks off before its answer began, 504 when it is silent for too long.
+        Entering raises Refusal 503 when the node cannot be reached or breaks off before its answer began, 504 when
+        it is silent for too long.
         """
-        options: dict[str, Any] = {}
-        if timeout_s is not None:
-            options["timeout"] = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
-        try:
-            response = await self._session.request(
-                method, self._url(path), data=data, headers=self._headers, allow_redirects=False, **options
-            )
-        except aiohttp.ConnectionTimeoutError as error:
-            raise node_down(self.node.name) from error
-        except TimeoutError as error:
-            raise _silent(self.node) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise node_down(self.node.name) from error
-        async with response:
-            yield response
+        return Asking(self.node, self._client, self._head(method, path), data, has_body=method != "HEAD")
 
     async def json(self, method: str, path: str, body: Any = None, timeout_s: float | None = None) -> Any:
-        """The JSON that the node answers with. Raises Refusal: the node's own error, or 502, 503, 504."""
+        """The JSON that the node answers with; `timeout_s` bounds the whole exchange (None: only connecting and
+        silence are bounded). Raises Refusal: the node's own error, or 502, 503, 504."""
         data = None if body is None else orjson.dumps(body)
-        async with self.request(method, path, data, timeout_s) as response:
-            return parsed(await whole(response, self.node), self.node)
+        try:
+            async with asyncio.timeout(timeout_s), self.request(method, path, data) as response:
+                return parsed(await whole(response, self.node), self.node)
+        except TimeoutError as error:
+            raise _silent(self.node) from error
 
-    def _url(self, path: str) -> URL:
-        url = self._urls.get(path)
-        if url is None:
-            url = URL(self.node.url + path, encoded=True)
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self._client.close()
+
+    def _head(self, method: str, path: str) -> bytes:
+        head = self._heads.get((method, path))
+        if head is None:
+            # A model's name may stand in a path; what is quoted already stays so.
+            target = quote(self._root + path, safe="/%?=&:@+,;~!$'()*")
+            head = f"{method} {target} HTTP/1.1\r\n{self._headers}".encode("latin-1")
             # Paths with a model's name or a digest in them are without number; those are not kept.
-            if len(self._urls) < 64:
-                self._urls[path] = url
-        return url
+            if len(self._heads) < 64:
+                self._heads[method, path] = head
+        return head
 
 
-async def whole(response: aiohttp.ClientResponse, node: Node) -> bytes:
+class Asking:
+    """One request to a node, for as long as its answer is of interest."""
+
+    __slots__ = ("_answer", "_client", "_data", "_has_body", "_head", "_node")
+
+    def __init__(
+        self, node: Node, client: HttpClient, head: bytes, data: bytes | AsyncIterator[bytes] | None, *, has_body: bool
+    ) -> None:
+        self._node = node
+        self._client = client
+        self._head = head
+        self._data = data
+        self._has_body = has_body
+
+    async def __aenter__(self) -> Answer:
+        try:
+            self._answer = await self._client.send(self._head, self._data, has_body=self._has_body)
+        except ConnectTimeout as error:
+            raise node_down(self._node.name) from error
+        except TimeoutError as error:
+            raise _silent(self._node) from error
+        except OSError as error:
+            raise node_down(self._node.name) from error
+        return self._answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._answer.close()
+
+
+async def whole(response: Answer, node: Node) -> bytes:
     """The whole body of a good answer. Raises Refusal: the node's own error, or 502 when it breaks off."""
     if response.status >= 300:
         raise await refusal_of(response, node)
@@ -105,7 +123,7 @@ def parsed(body: bytes, node: Node) -> Any:
         raise _failure(502, message, node) from error
 
 
-async def refusal_of(response: aiohttp.ClientResponse, node: Node) -> Refusal:
+async def refusal_of(response: Answer, node: Node) -> Refusal:
     """What a node's error answer means for our client.
 
     The node's refusal of our own key is no fault of the client: 401 and 403 become 502.
@@ -157,12 +175,9 @@ def _failure(status: int, message: str, node: Node) -> Refusal:
     return Refusal(status, message, "engine_failed", node=node.name)
 
 
-def _identity(node: Node) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    if node.key_file is not None:
-        headers["authorization"] = f"Bearer {read_secret(node.key_file)}"
-    url = URL(node.url)
-    if node.kind == "ollama" and url.host in _LOOPBACK:
-        # An Ollama bound to loopback answers 403 to host names that it does not know.
-        headers["host"] = f"localhost:{url.port}"
-    return headers
+def _headers(node: Node) -> str:
+    url = urlsplit(node.url)
+    # An Ollama bound to loopback answers 403 to host names that it does not know.
+    host = f"localhost:{url.port}" if node.kind == "ollama" and url.hostname in _LOOPBACK else url.netloc
+    key = "" if node.key_file is None else f"authorization: Bearer {read_secret(node.key_file)}\r\n"
+    return f"host: {host}\r\ncontent-type: application/json\r\n{key}"
