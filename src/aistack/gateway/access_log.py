@@ -6,8 +6,8 @@ Never in it: query strings, headers, bodies, credentials.
 """
 
 import time
-from datetime import UTC, datetime
 
+from aistack.gateway.clock import CLOCK
 from aistack.gateway.exchange import Exchange
 
 _LONGEST_PATH = 200
@@ -15,13 +15,12 @@ _LONGEST_PATH = 200
 
 def line(exchange: Exchange) -> str:
     """The line of one request."""
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
     milliseconds = (time.perf_counter() - exchange.started_at) * 1000
     who = _one_word(exchange.principal.label) if exchange.principal else "-"
     # The raw path is still percent-encoded: nothing in it can break the line.
     path = exchange.raw_path[:_LONGEST_PATH].decode("latin-1")
     model = _one_word(exchange.model or "-")
-    return f"{moment}Z {exchange.method} {path} {exchange.status} {milliseconds:.1f}ms {who} {model}\n"
+    return f"{CLOCK.text(time.time())} {exchange.method} {path} {exchange.status} {milliseconds:.1f}ms {who} {model}\n"
 
 
 def _one_word(text: str) -> str:

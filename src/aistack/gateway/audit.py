@@ -6,12 +6,12 @@ Never in it: credentials, answers, and, unless the site says so, what people wro
 import logging
 import os
 import time
-from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 
 import orjson
 
 from aistack.gateway.batches import Batches
+from aistack.gateway.clock import CLOCK
 from aistack.gateway.exchange import Exchange, Json
 from aistack.gateway.settings import Audit
 
@@ -75,7 +75,7 @@ def entry(exchange: Exchange, surface: str, route: str, outcome: str, *, prompts
     seconds = time.perf_counter() - exchange.started_at
     principal = exchange.principal
     told: Json = {
-        "time": datetime.fromtimestamp(time.time() - seconds, UTC).isoformat(timespec="milliseconds"),
+        "time": CLOCK.text(time.time() - seconds),
         "id": exchange.request_id.decode(),
         "who": principal.label if principal else None,
         "name": principal.name if principal else None,

@@ -76,7 +76,7 @@ def test_an_id_wins_over_a_key_that_is_named_like_it(database: Path) -> None:
 
 
 def test_the_ring_sees_at_once_what_another_connection_did(database: Path) -> None:
-    store, ring = KeyStore(database), KeyRing(database)
+    store, ring = KeyStore(database), KeyRing(database, fresh_s=0)
     plain, key = store.create("laptop")
     assert ring.find(plain) == key
     assert ring.find(plain + "x") is None
@@ -87,7 +87,7 @@ def test_the_ring_sees_at_once_what_another_connection_did(database: Path) -> No
 
 
 def test_the_ring_goes_on_with_the_keys_it_knows_when_the_database_fails(database: Path) -> None:
-    store, ring = KeyStore(database), KeyRing(database)
+    store, ring = KeyStore(database), KeyRing(database, fresh_s=0)
     plain, key = store.create("laptop")
     assert ring.find(plain) == key
     ring.close()
