@@ -5,7 +5,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 import pytest
@@ -108,9 +108,11 @@ FAULTS = {fault.__name__: fault for fault in (*WHOLE, *CUT, *REFUSED, *ENDLESS)}
 class _Session(asyncio.Protocol):
     """One connection of the gateway's; what the first message says decides what goes wrong."""
 
+    open: ClassVar[set["_Session"]] = set()
     transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.open.add(self)
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._parser = httptools.HttpRequestParser(self)
@@ -121,6 +123,7 @@ class _Session(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.open.discard(self)
         if self._task is not None:
             self._task.cancel()
 
@@ -147,6 +150,11 @@ def faulty_url() -> Iterator[str]:
         ready.set()
         await asyncio.to_thread(over.wait)
         server.close()
+        for session in tuple(_Session.open):
+            session.transport.abort()
+        for _ in range(100):
+            if _Session.open:
+                await asyncio.sleep(0.01)
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
