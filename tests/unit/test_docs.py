@@ -9,6 +9,7 @@ import pytest
 from aistack.cli.main import commands
 from aistack.components import COMPONENTS
 from aistack.config.schema import Config, Table
+from aistack.gateway.metrics import Meters
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -81,3 +82,11 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
     dead = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert not dead
+
+
+def test_every_metric_of_the_gateway_is_in_its_page() -> None:
+    meters = Meters()
+    meters.watch(tuple, dict)
+    found = {family.name + ("_total" if family.type == "counter" else "") for family in meters.registry.collect()}
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/reference/gateway-metrics.md").read_text(), re.MULTILINE)
+    assert {f"aistack_gateway_{name}" for name in rows} == found
