@@ -54,7 +54,10 @@ WRITES_FILES = {
     "components/chat/release_settings.py": "SQLite writes Open WebUI's database itself",
     "engine/llama.py": "tells the kernel, below /proc, whom to end first when memory runs out",
 }
-ASKS_PORTS = {"system/probe.py": "the one place for it"}
+ASKS_PORTS = {
+    "system/probe.py": "the one place for it",
+    "gateway/http_client.py": "talks to engines, for whoever asks the gateway",
+}
 
 _CLIENTS = {"http.client", "urllib.request", "requests", "telnetlib"}
 _STARTERS = {"subprocess", "multiprocessing", "pty"}

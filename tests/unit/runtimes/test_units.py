@@ -93,7 +93,7 @@ def test_cards_are_for_the_service_that_computes_on_them() -> None:
 
 def test_data_lie_in_usual_places_unless_the_site_has_its_own_there() -> None:
     assert setting(unit("chat"), "StateDirectory") == ["open-webui"]
-    assert setting(unit("gateway"), "StateDirectory") == ["ai-stack/state/gateway/data"]
+    assert setting(unit("gateway"), "StateDirectory") == ["ai-stack/state/gateway/data ai-stack/state/gateway/audit"]
     assert setting(unit("chat", {"paths.usual_places": False}), "StateDirectory") == ["ai-stack/state/chat/data"]
 
 
