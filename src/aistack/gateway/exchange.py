@@ -183,8 +183,9 @@ class Exchange:
         self.model = model
         if waited_s:
             self.waited_s += waited_s
-            self.answer_headers.append((b"x-aistack-queue-position", b"%d" % (ahead + 1)))
-            self.answer_headers.append((b"x-aistack-queue-wait-ms", b"%d" % (self.waited_s * 1000)))
+            told = {b"x-aistack-queue-position": ahead + 1, b"x-aistack-queue-wait-ms": int(self.waited_s * 1000)}
+            kept = [header for header in self.answer_headers if header[0] not in told]
+            self.answer_headers = [*kept, *((name, b"%d" % value) for name, value in told.items())]
 
     async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work`, once the body is read; when the client goes, stop it at once and raise ClientGone."""

@@ -7,8 +7,8 @@ need and nothing else: no redirects, no cookies, no proxies, no compression.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -42,6 +42,7 @@ class HttpClient:
         self._silence_s = silence_s
         self._idle_s = idle_s
         self._idle: list[_Connection] = []
+        self._closed = False
 
     async def send(self, head: bytes, body: bytes | AsyncIterator[bytes] | None, *, has_body: bool = True) -> "Answer":
         """Send a request whose `head` is written but for its length and its end; returns the answer with its
@@ -65,10 +66,17 @@ class HttpClient:
                 raise
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that nobody uses, and the others as soon as nobody does."""
+        self._closed = True
         for connection in self._idle:
             connection.close()
         self._idle.clear()
+
+    def _keep(self, connection: "_Connection") -> None:
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
 
     def _kept(self) -> "_Connection | None":
         oldest = asyncio.get_running_loop().time() - self._idle_s
@@ -84,7 +92,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(self._connect_s):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(loop, self._silence_s, self._idle.append), self._host, self._port, ssl=self._tls
+                    lambda: _Connection(loop, self._silence_s, self._keep), self._host, self._port, ssl=self._tls
                 )
         except TimeoutError as error:
             raise ConnectTimeout("the peer does not take the connection") from error
@@ -123,7 +131,9 @@ class Answer:
 class _Connection(asyncio.Protocol):
     """One connection. `heard` is whether anything has come of the present answer."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, silence_s: float, keep: Any) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, silence_s: float, keep: Callable[["_Connection"], None]
+    ) -> None:
         self._loop = loop
         self._silence_s = silence_s
         self._keep = keep

@@ -44,6 +44,7 @@ class Nodes:
         when each new one was checked once, or after the patience for that."""
         for state in set(self._watchers) - set(self.states):
             self._watchers.pop(state).cancel()
+            state.peer.close()
         new = [state for state in self.states if state not in self._watchers]
         self._watchers.update({state: asyncio.ensure_future(_keep_checking(state)) for state in new})
         await _settle(state.check() for state in new)
@@ -104,7 +105,7 @@ class Nodes:
             return node_down(silent.name)
         if having:
             message = f"engine node '{having[0].name}' is being drained; try again later"
-            return Refusal(503, message, "engine_unavailable", ((b"retry-after", b"30"),))
+            return Refusal(503, message, "engine_unavailable", ((b"retry-after", b"30"),), having[0].name)
         return unknown_model(name)
 
     async def models(self) -> list[tuple[NodeState, Model]]:

@@ -5,7 +5,6 @@ estimate: a prompt with more words than the engine reads tokens was certainly cu
 """
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from aistack.gateway.exchange import Exchange
@@ -16,6 +15,7 @@ Json = dict[str, Any]
 HEADER = b"x-aistack-truncated"
 # What an engine reads at the least; shorter bodies are not looked at when it does not say how much it reads.
 _LEAST_CONTEXT = 2048
+_LONGEST_LOOK = 1_000_000  # characters
 _WORD = re.compile(r"\w+")
 _TEXTS = ("messages", "prompt", "input", "system", "content", "text", "query", "documents")
 
@@ -45,20 +45,20 @@ def note(exchange: Exchange) -> None:
 
 
 def words_in(body: Json) -> int:
-    """The words of all texts in a request, on any surface."""
-    return sum(len(_WORD.findall(text)) for name in _TEXTS if name in body for text in _texts(body[name]))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, dict):
-        for name in _TEXTS:
-            if name in value:
-                yield from _texts(value[name])
+    """The words of the texts in a request, on any surface; of very long ones only so many that it takes no time."""
+    words, left = 0, _LONGEST_LOOK
+    # No recursion: a body may be nested as deep as a caller likes.
+    waiting: list[Any] = [body]
+    while waiting and left > 0:
+        value = waiting.pop()
+        if isinstance(value, str):
+            words += len(_WORD.findall(value[:left]))
+            left -= len(value)
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += (value[name] for name in _TEXTS if name in value)
+    return words
 
 
 def _cut(exchange: Exchange, limit: int, *, refuse: bool) -> None:

@@ -58,7 +58,7 @@ class Peer:
             raise _silent(self.node) from error
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that nobody uses, and the others as soon as nobody does."""
         self._client.close()
 
     def _head(self, method: str, path: str) -> bytes:
