@@ -114,7 +114,7 @@ def test_our_own_programs_take_their_settings(tmp_path: Path, values: dict[str, 
         for file in service.files:
             files.write(tmp_path / file.path, file.content)
     gateway = gateway_settings.load(tmp_path / "gateway/settings.json")
-    assert gateway.database == stack.gateway_database
+    assert gateway.database == str(stack.gateway_database)
     assert gateway.nodes[0].kind == stack.config.engine.kind
     exporter = exporter_settings.load(tmp_path / "exporter/settings.json")
     assert exporter.services.keys() == {service.name for service in stack.plan.services} - {"exporter"}

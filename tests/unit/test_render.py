@@ -87,6 +87,13 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
     ({"gateway.audit.prompts": True}, set(), {"gateway"}),
     ({"gateway.audit.max_mb": 5}, set(), {"gateway"}),
     ({"gateway.audit.keep": 5}, set(), {"gateway"}),
+    ({"gateway.database": "postgresql://aistack@db.example:5432/aistack"}, {"gateway"}, {"gateway"}),
+    ({"gateway.limits.roles": {"admin": {"tokens_per_day": 0}}}, set(), {"gateway"}),
+    *(
+        ({f"gateway.limits.{whose}.{limit}": 5}, set(), {"gateway"})
+        for whose in ("keys", "people")
+        for limit in ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "tokens_per_month")
+    ),
     ({"engine.kind": "ollama"}, {"engine", "exporter"}, {"prometheus", "gateway"}),
     ({"engine.nodes": [{"name": "b", "kind": "ollama", "url": "http://10.0.0.6:11434"}]}, set(), {"gateway"}),
     ({"engine.port": 11435}, {"engine", "exporter"}, {"prometheus", "gateway"}),

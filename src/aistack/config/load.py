@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -78,7 +78,12 @@ def _validated(values: Mapping[str, Any]) -> tuple[Config, list[ErrorDetails]]:
         return Config.model_validate(values), []
     except ValidationError as error:
         details = error.errors()
-    return Config.model_validate(_without(values, [detail["loc"] for detail in details])), details
+    return Config.model_validate(_without(values, [_place(detail["loc"]) for detail in details])), details
+
+
+def _place(location: _Location) -> _Location:
+    """Where the wrong thing stands; pydantic adds a word when it is the key, and not its value."""
+    return location[:-1] if location[-1] == "[key]" else location
 
 
 def _without(table: Mapping[str, Any], wrong: Collection[_Location]) -> dict[str, Any]:
@@ -107,8 +112,11 @@ def _explain(detail: ErrorDetails) -> str:
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     table: Any = Config
     for part in location[:-1]:
-        # A number is a place in a list of tables.
-        table = get_args(table)[0] if isinstance(part, int) else table.model_fields[part].annotation
+        # A number is a place in a list of tables; in a dictionary of tables, any word is one's name.
+        if isinstance(part, int) or get_origin(table) is dict:
+            table = get_args(table)[-1 if get_origin(table) is dict else 0]
+        else:
+            table = table.model_fields[part].annotation
     return list(table.model_fields) if isinstance(table, type) and issubclass(table, Table) else []
 
 

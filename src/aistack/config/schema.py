@@ -57,6 +57,11 @@ Image = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][A-Za-z0-9._/:@-]{0
 NodeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 # No name and password in it: stack.toml is not a secret.
 NodeAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
+# The password is not in it either.
+DatabaseAddress = Annotated[
+    str, StringConstraints(pattern=r"^(postgresql://[A-Za-z0-9_.-]+@[^\s/?#@:]+(:[0-9]{1,5})?/[A-Za-z0-9_-]+)?$")
+]
+UseLimit = Annotated[int, Field(ge=0, le=10**15)]
 # Shown in pages and passed on in environments: no control characters, no quotes to escape.
 Title = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\"'\\<>{}]{1,60}$")]
 
@@ -140,6 +145,40 @@ class Audit(Table):
     keep: int = Field(9, ge=1, le=1000, description="How many full files are kept; the oldest goes first.")
 
 
+class KeyLimits(Table):
+    """How much each API key may use that has no limits of its own (`aistack keys`); 0: no limit."""
+
+    requests_per_minute: UseLimit = Field(0, description="Requests in any 60 seconds.")
+    tokens_per_minute: UseLimit = Field(0, description="Tokens, read and written, in any 60 seconds.")
+    tokens_per_day: UseLimit = Field(0, description="Tokens in any 24 hours.")
+    tokens_per_month: UseLimit = Field(0, description="Tokens in any 30 days.")
+
+
+class PeopleLimits(KeyLimits):
+    """How much each user of the chat may use whose role has none of its own (roles); 0: no limit."""
+
+
+class RoleLimits(Table):
+    """The limits of people with one role; those that are not given are those of all people."""
+
+    requests_per_minute: UseLimit | None = None
+    tokens_per_minute: UseLimit | None = None
+    tokens_per_day: UseLimit | None = None
+    tokens_per_month: UseLimit | None = None
+
+
+class UseLimits(Table):
+    """How much may be used through the gateway. More is refused with 429 until enough time has passed."""
+
+    roles: dict[Literal["admin", "user"], RoleLimits] = Field(
+        {},
+        description="Other limits for people with a role in the chat:\n"
+        "{ admin = { tokens_per_day = 0 }, user = { requests_per_minute = 20 } }.",
+    )
+    keys: KeyLimits = KeyLimits()
+    people: PeopleLimits = PeopleLimits()
+
+
 class Gateway(Table):
     """The API for scripts, and the only way to the engine."""
 
@@ -162,7 +201,13 @@ class Gateway(Table):
         {},
         description='Models to answer in the place of others whose nodes are all down: { "qwen3:32b" = "qwen3:8b" }.',
     )
+    database: DatabaseAddress = Field(
+        "",
+        description="PostgreSQL for keys and usage: postgresql://USER@HOST:5432/NAME, with the password in the file\n"
+        "secrets/gateway-database-password. Empty: a file of SQLite.",
+    )
     audit: Audit = Audit()
+    limits: UseLimits = UseLimits()
 
 
 class Node(Table):

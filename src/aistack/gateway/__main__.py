@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from aistack.gateway.application import Application
 from aistack.gateway.audit import AuditLog
 from aistack.gateway.batches import Batches
 from aistack.gateway.connection import Connection
-from aistack.gateway.keys import KeyRing
+from aistack.gateway.key_ring import KeyRing
+from aistack.gateway.limits import Limiter
 from aistack.gateway.metrics import Meters
 from aistack.gateway.nodes import Nodes
 from aistack.gateway.principals import Gatekeeper
@@ -31,6 +33,9 @@ from aistack.gateway.queueing import FairQueue
 from aistack.gateway.reloading import reload, states_of
 from aistack.gateway.services import Services
 from aistack.gateway.settings import Settings, load, read_secret
+from aistack.gateway.state.database import Database
+from aistack.gateway.usage import UsageBook
+from aistack.gateway.usage_report import spent
 
 # How long streams may go on after SIGTERM; a supervisor waits longer than this before it kills.
 GRACE_S = 8
@@ -43,10 +48,12 @@ _log = logging.getLogger("aistack.gateway")
 async def serve(path: Path) -> None:
     """Serve as the settings in `path` say until a signal. Raises UserError when they cannot be used."""
     settings = load(path)
-    keys = KeyRing(settings.database)
+    database = _database(settings)
+    keys = KeyRing(database, settings.allowances.keys)
     access_log = Batches(_write_out)
-    services = _services(settings, keys)
+    services = _services(settings, keys, database)
     await services.nodes.watch()
+    await services.usage.run()
     _take_signals(lambda: reload(path, services))
     # What stands now stands for ever; the collector need not look at it again.
     gc.collect()
@@ -57,23 +64,43 @@ async def serve(path: Path) -> None:
         access_log.flush()
         services.audit.close()
         await services.nodes.stop()
+        await services.usage.stop()
         keys.close()
+        database.close()
 
 
-def _services(settings: Settings, keys: KeyRing) -> Services:
+def _database(settings: Settings) -> Database:
+    """The database of keys and usage. Raises UserError."""
+    secret = settings.database_password_file
+    return Database(settings.database, read_secret(secret) if secret else None)
+
+
+def _services(settings: Settings, keys: KeyRing, database: Database) -> Services:
     nodes = Nodes(states_of(settings.nodes), settings.default_models.values())
     queue = FairQueue(nodes, settings.most_waiting)
     meters = Meters()
     meters.watch(lambda: nodes.states, queue.waiting)
+    usage = UsageBook(database)
+    meters.watch_database(lambda: usage.waiting, lambda: keys.failing or usage.failing)
     return Services(
         settings,
-        Gatekeeper(keys, read_secret(settings.internal_key_file)),
+        Gatekeeper(keys, read_secret(settings.internal_key_file), settings.allowances),
         nodes,
         queue,
         Administrators(settings.chat_url),
         meters,
         AuditLog(settings.audit),
+        _limiter(database),
+        usage,
     )
+
+
+def _limiter(database: Database) -> Limiter:
+    """Counts that go on where they were before the restart; those of a minute begin anew."""
+    limiter = Limiter()
+    for label, name, before, current in spent(database, time.time()):
+        limiter.prime(label, name, before, current)
+    return limiter
 
 
 def _take_signals(reloaded: Callable[[], Coroutine[Any, Any, None]]) -> None:

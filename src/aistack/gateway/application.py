@@ -128,6 +128,8 @@ class Application:
         if route.management:
             return await management.manage(exchange, self._services, match)
         exchange.principal = self._services.gatekeeper.admit(exchange.headers)
+        if route.scope and not exchange.principal.may(route.scope):
+            raise Refusal(403, f"this key lacks the scope '{route.scope}'", "insufficient_scope")
         if match.argument:
             return await openai_surface.model(exchange, self._services, match.argument)
         return await _PROTECTED[route.surface, route.name](exchange, self._services)
@@ -139,6 +141,7 @@ class Application:
         self._services.meters.answered(exchange, surface, name, time.perf_counter() - exchange.started_at)
         if surface is not Surface.SERVICE:
             self._services.audit.record(exchange, surface, name, outcome)
+            self._services.account(exchange, name, outcome)
         self._access_log.add(line(exchange))
 
 

@@ -1,54 +1,53 @@
-"""API keys: made and revoked by `aistack keys`, looked up by the gateway on every request.
+"""API keys: made, changed and revoked by `aistack keys` and the admin API, looked up by the gateway (key_ring.py).
 
 Only the SHA-256 of a key is stored. A key has 256 random bits, so a plain hash cannot be searched,
 and looking a hash up in a dictionary tells a caller nothing by its timing.
 """
 
 import hashlib
-import logging
-import os
 import secrets
-import sqlite3
 import string
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, exists, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from aistack.errors import UserError
+from aistack.gateway.allowances import LIMIT_NAMES, USUAL_SCOPES
+from aistack.gateway.key_terms import checked
+from aistack.gateway.state.database import Database
+from aistack.gateway.state.tables import KEY_CHANGES, KEYS
 
 PREFIX = "ask_"
+# What PostgreSQL tells all who listen when a key has changed.
+CHANNEL = "aistack_keys"
 _ALPHABET = string.ascii_letters + string.digits
 _LENGTH = 43  # base62 characters: 256 bits
-
-# One entry a schema version; PRAGMA user_version counts how many are in force.
-_MIGRATIONS = (
-    """
-    CREATE TABLE keys (
-        id TEXT PRIMARY KEY,
-        name TEXT NOT NULL,
-        owner TEXT,
-        sha256 BLOB NOT NULL UNIQUE,
-        created_at REAL NOT NULL,
-        revoked_at REAL
-    );
-    CREATE UNIQUE INDEX keys_live_name ON keys (name) WHERE revoked_at IS NULL;
-    """,
-)
-
-_log = logging.getLogger("aistack.gateway.keys")
 
 
 @dataclass(frozen=True)
 class Key:
-    """What is known of a key; the key itself is not. Times are epoch seconds."""
+    """What is known of a key; the key itself is not. Times are epoch seconds.
+
+    `models` are canonical names, None: all. `limits` holds those that are not the site's own; 0: none. What a
+    rotation took the place of works until `previous_until`.
+    """
 
     id: str
     name: str
     owner: str | None
     created_at: float
-    revoked_at: float | None
+    revoked_at: float | None = None
+    expires_at: float | None = None
+    scopes: frozenset[str] = USUAL_SCOPES
+    models: frozenset[str] | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+    weight: float = 1.0
+    previous_until: float | None = None
 
 
 def hashed(key: str) -> bytes:
@@ -57,155 +56,114 @@ def hashed(key: str) -> bytes:
 
 
 class KeyStore:
-    """The table of keys in gateway.db. Raises UserError when the file cannot be opened or used."""
+    """The table of keys. Raises UserError when the database cannot be opened or used."""
 
-    def __init__(self, database: Path) -> None:
-        self._database = database
-        with _explained(database):
-            self._connection = _open(database)
+    def __init__(self, database: Database | Path) -> None:
+        self._database = database if isinstance(database, Database) else Database(database)
 
-    def create(self, name: str, owner: str | None = None) -> tuple[str, Key]:
-        """Make a key called `name`; returns the key, which is shown once and never again, and its record."""
-        if not name.strip() or not name.isprintable():
-            raise UserError("a key needs a name", "for instance: aistack keys create laptop")
-        plain = PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
-        key = Key(f"k{secrets.token_hex(4)}", name, owner, time.time(), None)
-        try:
-            with _explained(self._database):
-                self._connection.execute(
-                    "INSERT INTO keys (id, name, owner, sha256, created_at) VALUES (?, ?, ?, ?, ?)",
-                    (key.id, key.name, key.owner, hashed(plain), key.created_at),
-                )
-        except sqlite3.IntegrityError as error:
-            raise UserError(
-                f"there is a key called {name!r} already",
-                f"choose another name, or first: aistack keys revoke {name}",
-            ) from error
-        return plain, key
+    def create(self, name: str, owner: str | None = None, terms: Mapping[str, Any] | None = None) -> tuple[str, Key]:
+        """Make a key called `name`; returns the key, which is shown once and never again, and its record.
+
+        `terms` are what it may do, as key_terms.py takes them. Raises UserError for a name that is taken.
+        """
+        plain = _made()
+        row = {
+            "id": f"k{secrets.token_hex(4)}", "sha256": hashed(plain), "created_at": time.time(),
+            **checked({"name": name, "owner": owner, **(terms or {})}),
+        }  # fmt: skip
+        return plain, self._change(insert(KEYS).values(row).returning(KEYS), name)
 
     def list(self) -> tuple[Key, ...]:
         """All keys, revoked ones too, oldest first."""
-        with _explained(self._database):
-            rows = self._connection.execute(
-                "SELECT id, name, owner, created_at, revoked_at FROM keys ORDER BY created_at, id"
-            ).fetchall()
-        return tuple(Key(*row) for row in rows)
+        with self._database.read() as connection:
+            rows = connection.execute(select(KEYS).order_by(KEYS.c.created_at, KEYS.c.id)).mappings().all()
+        return tuple(key_of(row) for row in rows)
+
+    def find(self, name_or_id: str) -> Key:
+        """The live key of that name or id. Raises UserError when there is none."""
+        with self._database.read() as connection:
+            row = connection.execute(select(KEYS).where(_called(name_or_id))).mappings().one_or_none()
+        if row is None:
+            raise _unknown(name_or_id)
+        return key_of(row)
+
+    def update(self, name_or_id: str, terms: Mapping[str, Any]) -> Key:
+        """Change what `terms` say of a live key, and nothing else. Raises UserError."""
+        values = checked(terms)
+        if not values:
+            return self.find(name_or_id)
+        return self._change(update(KEYS).where(_called(name_or_id)).values(values).returning(KEYS), name_or_id)
+
+    def rotate(self, name_or_id: str, overlap_s: float = 0) -> tuple[str, Key]:
+        """Give a live key a new secret; the old one works for `overlap_s` seconds more. Raises UserError.
+
+        What an earlier rotation left working ends.
+        """
+        plain = _made()
+        values = {
+            "sha256": hashed(plain),
+            "previous_sha256": KEYS.c.sha256 if overlap_s else None,
+            "previous_until": time.time() + overlap_s if overlap_s else None,
+        }
+        return plain, self._change(update(KEYS).where(_called(name_or_id)).values(values).returning(KEYS), name_or_id)
 
     def revoke(self, name_or_id: str) -> Key:
         """Revoke the live key of that name or id, at once. Raises UserError when there is none."""
-        with _explained(self._database):
-            row = self._connection.execute(
-                "UPDATE keys SET revoked_at = :now WHERE revoked_at IS NULL AND"
-                # An id wins over a key that somebody gave that id as its name.
-                " (id = :it OR (name = :it AND NOT EXISTS (SELECT 1 FROM keys WHERE id = :it)))"
-                " RETURNING id, name, owner, created_at, revoked_at",
-                {"now": time.time(), "it": name_or_id},
-            ).fetchone()
-        if row is None:
-            raise UserError(f"there is no live key called {name_or_id!r}", "see: aistack keys ls")
-        return Key(*row)
+        ended = {"revoked_at": time.time(), "previous_sha256": None, "previous_until": None}
+        return self._change(update(KEYS).where(_called(name_or_id)).values(ended).returning(KEYS), name_or_id)
 
     def close(self) -> None:
         """Close the database."""
-        self._connection.close()
+        self._database.close()
 
-
-class KeyRing:
-    """The live keys in memory, read again when another process has changed the database.
-
-    One look, whether it has, serves all who ask within `fresh_s` seconds.
-    """
-
-    def __init__(self, database: Path, fresh_s: float = 0.02) -> None:
-        self._fresh_s = fresh_s
-        with _explained(database):
-            self._connection = _open(database)
-            self._version = -1
-            self._keys: dict[bytes, Key] = {}
-            self._refresh()
-        self._failing = False
-        self._looked_at = -float("inf")
-
-    def find(self, plain: str) -> Key | None:
-        """The live key `plain`, or None.
-
-        `PRAGMA data_version` (some microseconds, no disk) tells whether somebody has committed since;
-        that is what makes a revocation count at once, which is to say within 20 ms. While the database
-        cannot be read, the last known keys go on.
-        """
-        now = time.monotonic()
-        if now - self._looked_at < self._fresh_s:
-            return self._keys.get(hashed(plain))
-        self._looked_at = now
+    def _change(self, statement: Any, name: str) -> Key:
         try:
-            self._refresh()
-            self._failing = False
-        except sqlite3.Error as error:
-            if not self._failing:
-                _log.error("cannot read the keys, going on with those known: %s", error)
-            self._failing = True
-        return self._keys.get(hashed(plain))
-
-    def close(self) -> None:
-        """Close the database."""
-        self._connection.close()
-
-    def _refresh(self) -> None:
-        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        if version == self._version:
-            return
-        rows = self._connection.execute(
-            "SELECT sha256, id, name, owner, created_at, revoked_at FROM keys WHERE revoked_at IS NULL"
-        ).fetchall()
-        self._keys = {row[0]: Key(*row[1:]) for row in rows}
-        self._version = version
-
-
-def _open(database: Path) -> sqlite3.Connection:
-    database.parent.mkdir(parents=True, exist_ok=True)
-    # SQLite gives its side files the mode of the database, so it is made private before SQLite sees it.
-    os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))
-    connection = sqlite3.connect(database, timeout=5, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    _migrate(connection, database)
-    return connection
-
-
-def _migrate(connection: sqlite3.Connection, database: Path) -> None:
-    if _version(connection) == len(_MIGRATIONS):
-        return
-    # The write lock is taken before looking again: two programs may open a new database at once.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        version = _version(connection)
-        if version > len(_MIGRATIONS):
+            with self._database.write() as connection:
+                row = connection.execute(statement).mappings().one_or_none()
+                if row is None:
+                    raise _unknown(name)
+                self._tell(connection)
+        except IntegrityError as error:
             raise UserError(
-                f"{database} was written by a newer aistack (schema {version})",
-                "use that version, or restore a backup",
-            )
-        for migration in _MIGRATIONS[version:]:
-            for statement in migration.split(";"):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+                "there is a key with that name already",
+                "choose another name, or revoke the other first: aistack keys ls",
+            ) from error
+        return key_of(row)
+
+    def _tell(self, connection: Connection) -> None:
+        """SQLite's readers look for themselves whether something has changed."""
+        connection.execute(update(KEY_CHANGES).values(number=KEY_CHANGES.c.number + 1))
+        if self._database.is_postgres:
+            connection.execute(text(f"NOTIFY {CHANNEL}"))
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
+def key_of(row: RowMapping) -> Key:
+    """The record that a row of the table holds."""
+    return Key(
+        id=row["id"],
+        name=row["name"],
+        owner=row["owner"],
+        created_at=row["created_at"],
+        revoked_at=row["revoked_at"],
+        expires_at=row["expires_at"],
+        scopes=frozenset(row["scopes"].split()),
+        models=None if row["models"] is None else frozenset(row["models"].split()),
+        limits={name: row[name] for name in LIMIT_NAMES if row[name] is not None},
+        weight=row["weight"],
+        previous_until=row["previous_until"],
+    )
 
 
-@contextmanager
-def _explained(database: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise
-    except (sqlite3.Error, OSError) as error:
-        raise UserError(
-            f"cannot use the gateway's database {database}: {error}", "check its folder and the disk"
-        ) from error
+def _made() -> str:
+    return PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+
+
+def _called(name_or_id: str) -> Any:
+    """The live key of that name or id; an id wins over a key that somebody gave that id as its name."""
+    other = KEYS.alias()
+    named = (KEYS.c.name == name_or_id) & ~exists().where(other.c.id == name_or_id)
+    return KEYS.c.revoked_at.is_(None) & ((KEYS.c.id == name_or_id) | named)
+
+
+def _unknown(name: str) -> UserError:
+    return UserError(f"there is no live key called {name!r}", "see: aistack keys ls")

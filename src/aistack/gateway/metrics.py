@@ -120,6 +120,10 @@ class Meters:
         """Tell at every scrape how the nodes are, and how many wait for which model."""
         self.registry.register(_Nodes(nodes, waiting))
 
+    def watch_database(self, unwritten: Callable[[], int], failing: Callable[[], bool]) -> None:
+        """Tell at every scrape how many requests' usage waits to be written, and whether the database is away."""
+        self.registry.register(_Database(unwritten, failing))
+
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -144,6 +148,18 @@ class _InFlight(Collector):
     def collect(self) -> Iterator[Metric]:
         about = "Requests being answered now"
         yield GaugeMetricFamily("aistack_gateway_in_flight_requests", about, self._meters.in_flight)
+
+
+class _Database(Collector):
+    def __init__(self, unwritten: Callable[[], int], failing: Callable[[], bool]) -> None:
+        self._unwritten = unwritten
+        self._failing = failing
+
+    def collect(self) -> Iterator[Metric]:
+        about = "Requests whose usage is counted and not yet written"
+        yield GaugeMetricFamily("aistack_gateway_unwritten_usage_requests", about, self._unwritten())
+        about = "Whether the database of keys and usage can be used"
+        yield GaugeMetricFamily("aistack_gateway_database_up", about, not self._failing())
 
 
 class _Nodes(Collector):

@@ -4,11 +4,15 @@ import base64
 import binascii
 import hmac
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
-from aistack.gateway.keys import PREFIX, KeyRing, hashed
+from aistack.gateway.allowances import NO_LIMITS, UNLIMITED, Allowances, Limits
+from aistack.gateway.keys import PREFIX, hashed
 from aistack.gateway.refusals import Refusal
+
+if TYPE_CHECKING:
+    from aistack.gateway.key_ring import KeyRing
 
 # The headers that say who asks or whence; a request that carries one of them twice is refused.
 IDENTITY_HEADERS = frozenset(
@@ -23,7 +27,8 @@ IDENTITY_HEADERS = frozenset(
 class Principal:
     """Somebody whose requests are counted together: an API key, a user of the chat, or the chat itself.
 
-    `role` is Open WebUI's (`admin`, `user`, `pending`) for a user, else None.
+    `role` is Open WebUI's (`admin`, `user`, `pending`) for a user, else None. `scopes` is what it may do, `models`
+    which models it may use, by canonical name; None: whatever there is.
     """
 
     kind: Literal["key", "user", "service"]
@@ -34,6 +39,7 @@ class Principal:
     weight: float = 1.0
     scopes: frozenset[str] | None = None
     models: frozenset[str] | None = None
+    limits: Limits = UNLIMITED
 
     @property
     def label(self) -> str:
@@ -55,11 +61,20 @@ class Principal:
 
 
 class Gatekeeper:
-    """Turns credential headers into a Principal, or raises Refusal (401)."""
+    """Turns credential headers into a Principal, or raises Refusal (401).
 
-    def __init__(self, keys: KeyRing, internal_key: str) -> None:
+    `allowances` are what people may use; those of keys are the key ring's.
+    """
+
+    def __init__(self, keys: "KeyRing", internal_key: str, allowances: Allowances = NO_LIMITS) -> None:
         self._keys = keys
         self._internal = hashed(internal_key)
+        self.allowances = allowances
+
+    def allow(self, allowances: Allowances) -> None:
+        """From now on the site's own limits are these."""
+        self.allowances = allowances
+        self._keys.allow(allowances.keys)
 
     def admit(self, headers: dict[bytes, bytes]) -> Principal:
         """The principal of a request with these headers (names in lower case, none twice).
@@ -70,12 +85,12 @@ class Gatekeeper:
         secret, bearer = _secret(headers)
         if bearer and not secret.startswith(PREFIX):
             if b"x-aistack-edge" not in headers and hmac.compare_digest(hashed(secret), self._internal):
-                return _forwarded(headers)
+                return _forwarded(headers, self.allowances)
             raise unauthorized("the credential is not valid here")
-        key = self._keys.find(secret)
-        if key is None:
-            raise unauthorized("the API key is not valid, or was revoked")
-        return Principal("key", key.id, key.name)
+        principal = self._keys.find(secret)
+        if principal is None:
+            raise unauthorized("the API key is not valid, has expired, or was revoked")
+        return principal
 
 
 def unauthorized(message: str) -> Refusal:
@@ -117,10 +132,10 @@ def _text(value: bytes) -> str:
     return value.decode("latin-1")
 
 
-def _forwarded(headers: dict[bytes, bytes]) -> Principal:
+def _forwarded(headers: dict[bytes, bytes], allowances: Allowances) -> Principal:
     identity = headers.get(b"x-openwebui-user-id", b"").decode("latin-1")
     if not identity:
         return Principal("service", "chat", "Open WebUI")
     name = unquote(headers.get(b"x-openwebui-user-name", b"").decode("latin-1"))
     role = headers.get(b"x-openwebui-user-role", b"").decode("latin-1")
-    return Principal("user", identity, name, role or None)
+    return Principal("user", identity, name, role or None, limits=allowances.of_role(role))

@@ -14,7 +14,7 @@ from aistack.gateway.upstream import Peer
 
 _log = logging.getLogger("aistack.gateway")
 # What only a new process can change.
-_FIXED = ("host", "port", "database", "internal_key_file")
+_FIXED = ("host", "port", "database", "database_password_file", "internal_key_file")
 
 
 async def reload(path: Path, services: Services) -> None:
@@ -39,6 +39,7 @@ async def adopt(settings: Settings, states: Iterable[NodeState], services: Servi
     if settings.audit != old.audit:
         services.audit.close()
         services.audit = AuditLog(settings.audit)
+    services.gatekeeper.allow(settings.allowances)
     services.administrators.ask_at(settings.chat_url)
     services.queue.most_waiting = settings.most_waiting
     services.nodes.set(states, settings.default_models.values())

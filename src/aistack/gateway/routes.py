@@ -25,6 +25,13 @@ class Route:
     methods: tuple[str, ...]
     management: bool = False
 
+    @property
+    def scope(self) -> str:
+        """What a key must be allowed to do: `chat` or `embed`; "" for what every key may, such as listing models."""
+        if self.methods != _WRITE or self.name in _FOR_ALL:
+            return ""
+        return "embed" if self.name in _EMBEDDING else "chat"
+
 
 @dataclass(frozen=True)
 class Match:
@@ -39,6 +46,8 @@ _OPENAI_ROOTS = ("/v1", "/api/v1", "/ollama/v1")
 _OLLAMA_ROOT = "/ollama/api"
 _READ = ("GET", "HEAD")
 _WRITE = ("POST",)
+_FOR_ALL = {"show"}
+_EMBEDDING = {"embed", "embeddings", "rerank"}
 
 _OPENAI = {
     "models": _READ,

@@ -7,6 +7,7 @@ from typing import Any
 from aistack.gateway.administrators import Administrators
 from aistack.gateway.audit import AuditLog
 from aistack.gateway.exchange import Exchange
+from aistack.gateway.limits import Limiter
 from aistack.gateway.listing import Model, canonical, renamed
 from aistack.gateway.metrics import Meters
 from aistack.gateway.node_state import NodeState
@@ -15,6 +16,7 @@ from aistack.gateway.principals import Gatekeeper
 from aistack.gateway.queueing import FairQueue
 from aistack.gateway.refusals import Refusal, bad_request, unknown_model
 from aistack.gateway.settings import Settings
+from aistack.gateway.usage import UsageBook
 
 Json = dict[str, Any]
 Attempt = Callable[[NodeState, Model], Awaitable[None]]
@@ -36,6 +38,8 @@ class Services:
     administrators: Administrators
     meters: Meters
     audit: AuditLog
+    limiter: Limiter
+    usage: UsageBook
 
     @property
     def body_limit(self) -> int:
@@ -78,14 +82,26 @@ class Services:
         exchange.model = model.id
         return state, model
 
+    def account(self, exchange: Exchange, route: str, outcome: str) -> None:
+        """Count what a request used, once it is done: one that a node was given, however it ended."""
+        if exchange.node and exchange.principal and exchange.model:
+            prompt, completion = exchange.tokens or (0, 0)
+            self.usage.record(exchange.principal, route, exchange.model, prompt, completion, outcome)
+            if exchange.tokens:
+                self.limiter.spend(exchange.principal, prompt + completion)
+
     async def serve(self, exchange: Exchange, name: Any, attempt: Attempt) -> None:
         """Have a node answer a request for the model `name`: wait for a slot, then `attempt` with the node and the
         model as the node knows it.
 
         What fails before anything was sent is tried once more, on another node; then the model's fallback is.
-        Raises Refusal; ClientGone when the client leaves, which ends the attempt and gives the slot back.
+        Raises Refusal, 429 when the caller has used up a limit; ClientGone when the client leaves, which ends the
+        attempt and gives the slot back.
         """
-        await exchange.while_connected(self._served(exchange, self.named(exchange, name), attempt))
+        assert exchange.principal is not None
+        name = self.named(exchange, name)
+        exchange.answer_headers += await self.limiter.admit(exchange.principal)
+        await exchange.while_connected(self._served(exchange, name, attempt))
 
     async def _served(self, exchange: Exchange, name: str, attempt: Attempt) -> None:
         fallback = self.settings.fallbacks.get(canonical(name))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from aistack.errors import ConfigError
+from aistack.gateway.allowances import Allowances, Limits
 from aistack.gateway.listing import canonical
 
 NodeKind = Literal["llamacpp", "ollama", "openai"]
@@ -44,12 +45,14 @@ class Settings:
     """Everything the gateway needs to know. `default_models` come first in every list of models.
 
     `aliases` are names that clients may use, with the model that each stands for now; `fallbacks` the model that
-    answers when no node can answer for another. At most `most_waiting` requests wait for one model.
+    answers when no node can answer for another. At most `most_waiting` requests wait for one model. `database` is
+    the path of an SQLite file, or a URL without a password.
     """
 
     host: str
     port: int
-    database: Path
+    database: str
+    database_password_file: Path | None
     internal_key_file: Path
     nodes: tuple[Node, ...]
     chat_url: str
@@ -60,6 +63,7 @@ class Settings:
     most_waiting: int
     refuse_truncation: bool
     audit: Audit | None
+    allowances: Allowances
 
 
 def load(path: Path) -> Settings:
@@ -79,7 +83,8 @@ def parse(document: Mapping[str, Any]) -> Settings:
     return Settings(
         host=str(document["host"]),
         port=int(document["port"]),
-        database=Path(document["database"]),
+        database=str(document["database"]),
+        database_password_file=_optional_path(document.get("database_password_file")),
         internal_key_file=Path(document["internal_key_file"]),
         nodes=tuple(_node(item) for item in document["nodes"]),
         chat_url=str(document["chat_url"]).rstrip("/"),
@@ -90,6 +95,7 @@ def parse(document: Mapping[str, Any]) -> Settings:
         most_waiting=int(document.get("most_waiting", 500)),
         refuse_truncation=document.get("truncation", "warn") == "refuse",
         audit=_audit(document["audit"]) if document.get("audit") else None,
+        allowances=_allowances(document.get("limits") or {}),
     )
 
 
@@ -105,6 +111,16 @@ def _node(item: Mapping[str, Any]) -> Node:
         key_file=Path(key_file) if key_file else None,
         slots=int(item.get("slots") or 0),
     )
+
+
+def _optional_path(value: Any) -> Path | None:
+    return Path(value) if value else None
+
+
+def _allowances(item: Mapping[str, Any]) -> Allowances:
+    people = Limits(**item.get("people", {}))
+    roles = {str(role): people.but(limits) for role, limits in (item.get("roles") or {}).items()}
+    return Allowances(Limits(**item.get("keys", {})), people, roles)
 
 
 def _audit(item: Mapping[str, Any]) -> Audit:

@@ -1,11 +1,14 @@
 """What nearly every operation begins with: the site's wishes, the machine, and the runtime between them."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aistack.components.base import Program
+from aistack.components.gateway.component import DATABASE_PASSWORD
 from aistack.config.load import Judge, load, readable
 from aistack.config.paths import Paths, find_paths
 from aistack.config.schema import Config
@@ -20,7 +23,11 @@ from aistack.render import RenderedService, render
 from aistack.runtimes.base import Change, Observed, Runtime, changes
 from aistack.runtimes.kinds import RUNTIMES
 from aistack.runtimes.local import site_files
+from aistack.system.files import as_owner
 from aistack.system.run import run
+
+if TYPE_CHECKING:
+    from aistack.gateway.state.database import Database
 
 
 def refuse(_question: str) -> bool:
@@ -83,6 +90,25 @@ class Stack:
     def changes(self, observed: Mapping[str, Observed] | None = None) -> tuple[Change, ...]:
         """What `up` would do."""
         return changes(self.rendered(), self.runtime.observe() if observed is None else observed)
+
+
+@contextmanager
+def gateway_database(stack: Stack) -> Iterator["Database"]:
+    """The gateway's database, open. Raises UserError."""
+    # Most commands need none, and its library takes long to import.
+    from aistack.gateway.state.database import Database
+
+    with ExitStack() as closing:
+        where: str | Path = stack.config.gateway.database
+        password = None
+        if where:
+            password = stack.secrets.path(DATABASE_PASSWORD).read_text().strip()
+        else:
+            where = stack.gateway_database
+            closing.enter_context(as_owner(where.parent))
+        database = Database(where, password)
+        closing.callback(database.close)
+        yield database
 
 
 def open_stack(

@@ -12,7 +12,8 @@ import pytest
 from aistack.cli.main import commands
 
 CHANGING = {
-    "init", "up", "down", "restart", "models pull", "models import", "models rm", "keys create", "keys revoke", "move",
+    "init", "up", "down", "restart", "models pull", "models import", "models rm", "keys create", "keys revoke",
+    "keys update", "keys rotate", "move",
 }  # fmt: skip
 
 
@@ -219,3 +220,38 @@ def test_a_model_that_is_not_whole_is_listed_as_such(tmp_path: Path) -> None:
     done = aistack(tmp_path, "models", "ls", "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
     assert f"{models}/half.gguf cannot be served" in done.stderr
+
+
+def test_a_key_is_given_terms_changed_and_given_a_new_secret(tmp_path: Path) -> None:
+    write(tmp_path, "")
+    terms = ("--scope", "chat", "--model", "demo", "--tokens-per-day", "9", "--expires", "90d")
+    first = json.loads(aistack(tmp_path, "keys", "create", "laptop", *terms, "--json").stdout)
+    assert (first["scopes"], first["models"], first["limits"]) == (["chat"], ["demo"], {"tokens_per_day": 9})
+    update = ("keys", "update", "laptop", "--model", "all", "--tokens-per-day", "site", "--expires", "never")
+    assert aistack(tmp_path, *update, "--dry-run").stdout.startswith("laptop: would be changed")
+    changed = json.loads(aistack(tmp_path, *update, "--json").stdout)
+    assert (changed["id"], changed["models"], changed["limits"], changed["expires"]) == (first["id"], None, {}, None)
+    second = json.loads(aistack(tmp_path, "keys", "rotate", "laptop", "--overlap", "1h", "--json").stdout)
+    assert second["key"] != first["key"]
+    assert second["old_secret_until"]
+    shown = aistack(tmp_path, "keys", "show", "laptop").stdout
+    assert first["id"] in shown
+    assert second["key"] not in shown
+    for wrong in (("update", "laptop"), ("update", "laptop", "--scope", "root"), ("rotate", "laptop", "--overlap", "x"),
+                  ("show", "phone")):  # fmt: skip
+        result = aistack(tmp_path, "keys", *wrong)
+        assert (result.returncode, "Traceback" in result.stderr) == (1, False)
+
+
+def test_usage_is_told_in_three_forms(tmp_path: Path) -> None:
+    write(tmp_path, "")
+    assert aistack(tmp_path, "usage").stdout.startswith("ID")
+    assert aistack(tmp_path, "usage", "--by", "day", "--since", "30d", "--json").stdout == "[]\n"
+    assert aistack(tmp_path, "usage", "--csv").stdout == "id,name,requests,prompt_tokens,completion_tokens\n"
+    assert aistack(tmp_path, "usage", "--since", "yesterday").returncode == 1
+
+
+def test_the_library_of_the_database_is_not_imported_by_commands_without_one() -> None:
+    heavy = ("sqlalchemy", "alembic", "psycopg")
+    code = f"import sys, aistack.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -182,3 +182,19 @@ def test_nodes_are_read_and_their_mistakes_told_by_their_place() -> None:
     for name in ("b", "local"):
         with pytest.raises(ConfigError, match="1 mistake"):
             parse(good + good.replace('"b"', f'"{name}"'))
+
+
+def test_wrong_limits_of_roles_are_told_with_their_keys() -> None:
+    text = "[gateway.limits.roles]\nboss = { tokens_per_day = 1 }\nadmin = { token_per_day = 1, tokens_per_month = -1 }"
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    problems = "\n".join(caught.value.problems)
+    assert "gateway.limits.roles.boss" in problems
+    assert "gateway.limits.roles.admin.token_per_day: there is no such key; did you mean tokens_per_day?" in problems
+    assert "gateway.limits.roles.admin.tokens_per_month" in problems
+
+
+def test_the_password_of_a_database_does_not_belong_in_the_file() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse('gateway.database = "postgresql://aistack:secret@db.example/aistack"')
+    assert any(problem.startswith("gateway.database") for problem in caught.value.problems)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from aistack.gateway.keys import KeyRing, KeyStore
+from aistack.gateway.key_ring import KeyRing
+from aistack.gateway.keys import KeyStore
 from aistack.gateway.principals import Gatekeeper, Principal
 from aistack.gateway.refusals import Refusal
+from aistack.gateway.state.database import Database
 
 INTERNAL = "internal-secret"
 IDENTITY = {
@@ -26,9 +28,11 @@ def plain(tmp_path: Path) -> str:
 
 @pytest.fixture
 def gatekeeper(tmp_path: Path, plain: str) -> Iterator[Gatekeeper]:
-    ring = KeyRing(tmp_path / "gateway.db")
+    database = Database(tmp_path / "gateway.db")
+    ring = KeyRing(database)
     yield Gatekeeper(ring, INTERNAL)
     ring.close()
+    database.close()
 
 
 def bearer(secret: str) -> dict[bytes, bytes]:

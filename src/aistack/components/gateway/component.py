@@ -14,10 +14,12 @@ from aistack.components.base import (
 from aistack.config.schema import Config
 
 INTERNAL_KEY = "gateway-internal-key"
+DATABASE_PASSWORD = "gateway-database-password"  # noqa: S105 - a file's name
 
 
 def services(config: Config) -> tuple[Service, ...]:
-    """One gateway, with its database of keys in the state folder `data`."""
+    """One gateway, with its database in the state folder `data`, unless that is a PostgreSQL elsewhere."""
+    elsewhere = bool(config.gateway.database)
     return (
         Service(
             name="gateway",
@@ -25,7 +27,7 @@ def services(config: Config) -> tuple[Service, ...]:
             program=OwnModule("aistack.gateway"),
             arguments=("--settings", "{{ place.file('gateway/settings.json') }}"),
             ports=(Port("http", config.gateway.port),),
-            secrets=(INTERNAL_KEY,),
+            secrets=(INTERNAL_KEY, DATABASE_PASSWORD) if elsewhere else (INTERNAL_KEY,),
             states=(StateDir("data"), StateDir("audit")),
             config_files=(
                 ConfigFile("gateway/settings.json", template("gateway", "settings.json.j2"), reloadable=True),
@@ -33,10 +35,10 @@ def services(config: Config) -> tuple[Service, ...]:
             health=Health("/health/live"),
             after=("engine",),
             talks_to=("engine", "chat"),
-            outbound=bool(config.engine.nodes),
+            outbound=bool(config.engine.nodes) or elsewhere,
             memory_mib=1024,
             scrape=Scrape(),
-            backups=(BackupSource("sqlite", "data", "gateway.db"),),
+            backups=() if elsewhere else (BackupSource("sqlite", "data", "gateway.db"),),
             stop_seconds=20,
         ),
     )

@@ -1,0 +1,101 @@
+"""What may be said of a key: checked once, for `aistack keys` and for the admin API."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from aistack.errors import UserError
+from aistack.gateway.allowances import LIMIT_NAMES, SCOPES
+from aistack.gateway.listing import canonical
+
+_LONGEST_NAME = 200
+_HIGHEST_LIMIT = 10**15
+_WEIGHTS = (0.01, 100.0)
+
+
+def checked(terms: Mapping[str, Any]) -> dict[str, Any]:
+    """`terms` as the columns of the table. Raises UserError for what is unknown or cannot be.
+
+    `name` and `owner` are text; `expires_at` epoch seconds or text in ISO 8601 with a time zone, in the future;
+    `scopes` and `models` lists of words; limits whole numbers from 0 (none); `weight` 0.01 to 100. None: the usual.
+    """
+    for name in terms:
+        if name not in _CHECKS:
+            raise UserError(f"a key has no {name}", f"it may have: {', '.join(_CHECKS)}")
+    return {name: _CHECKS[name](name, value) for name, value in terms.items()}
+
+
+def _name(_: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > _LONGEST_NAME:
+        raise UserError("a key needs a name", "for instance: aistack keys create laptop")
+    return value
+
+
+def _owner(_: str, value: Any) -> str | None:
+    return None if value in (None, "") else _name("owner", value)
+
+
+def _expiry(_: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    hint = "for instance: 2030-12-31T18:00:00+01:00"
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise UserError(f"{value!r} is not a point in time", hint) from error
+        if moment.tzinfo is None:
+            raise UserError(f"{value!r} has no time zone", hint)
+        value = moment.timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not time.time() < value < 1e11:
+        raise UserError("a key must expire in the future", hint)
+    return float(value)
+
+
+def _scopes(_: str, value: Any) -> str:
+    words = _words("scopes", SCOPES[:-1] if value is None else value)
+    if unknown := set(words) - set(SCOPES):
+        raise UserError(f"there is no scope {min(unknown)!r}", f"there are: {', '.join(SCOPES)}")
+    return " ".join(scope for scope in SCOPES if scope in words)
+
+
+def _models(_: str, value: Any) -> str | None:
+    return None if value is None else " ".join(sorted({canonical(name) for name in _words("models", value)}))
+
+
+def _words(name: str, value: Any) -> list[str]:
+    if not isinstance(value, list | tuple) or not value:
+        raise UserError(f"{name} must be a list with something in it")
+    for word in value:
+        if not isinstance(word, str) or not word.isprintable() or word.split() != [word]:
+            raise UserError(f"{name}: {word!r} is no word")
+    return list(value)
+
+
+def _limit(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _HIGHEST_LIMIT:
+        raise UserError(f"{name} must be a whole number, 0 for no limit")
+    return value
+
+
+def _weight(_: str, value: Any) -> float:
+    lowest, highest = _WEIGHTS
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
+        raise UserError(f"weight must be a number from {lowest} to {highest:.0f}")
+    return float(value)
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "name": _name,
+    "owner": _owner,
+    "expires_at": _expiry,
+    "scopes": _scopes,
+    "models": _models,
+    **dict.fromkeys(LIMIT_NAMES, _limit),
+    "weight": _weight,
+}

@@ -1,0 +1,1 @@
+"""What outlives the gateway: keys and usage, in SQLite or PostgreSQL."""

@@ -1,0 +1,1 @@
+"""How a database of an older aistack becomes one of this."""
