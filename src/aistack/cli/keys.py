@@ -21,8 +21,8 @@ def keys_group() -> None:
 @contextmanager
 def _store() -> Iterator[KeyStore]:
     database = open_stack().gateway_database
-    with as_owner(database.parent):
-        store = KeyStore(database)
+    with as_owner(database.parent) as folder:
+        store = KeyStore(folder / database.name)
         try:
             yield store
         finally:
