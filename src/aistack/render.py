@@ -56,6 +56,10 @@ class Placement(Protocol):
         other confines; empty when there is nothing such."""
         ...
 
+    def version(self, service: str) -> tuple[int, ...]:
+        """The version of the program of `service`, for what older ones read otherwise; () when it is not known."""
+        ...
+
     @property
     def models(self) -> str:
         """The folder of the model store."""

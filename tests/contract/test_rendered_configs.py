@@ -1,5 +1,6 @@
 """What is rendered is judged by the program that will read it."""
 
+import re
 import shutil
 import socket
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from supervisor.options import ServerOptions
 
 from aistack import certificates
 from aistack.config.load import parse
@@ -124,18 +126,63 @@ def test_our_own_programs_take_their_settings(tmp_path: Path, values: dict[str, 
         assert engine.threads >= 1
 
 
-@pytest.mark.parametrize("folder", sorted(GOLDEN.glob("*/compose")), ids=lambda path: path.parent.name)
+def golden(runtime: str) -> pytest.MarkDecorator:
+    """For each example's tree as `runtime` has it."""
+    folders = sorted(GOLDEN.glob(f"*/{runtime}"))
+    return pytest.mark.parametrize("tree", folders, ids=lambda path: f"{path.parent.name}-{path.name}")
+
+
+@golden("compose")
 @needs("docker-compose")
-def test_compose_takes_every_example(folder: Path) -> None:
-    file = str(folder / "compose.yaml")
-    done = run(["docker-compose", "--project-directory", str(folder), "--file", file, "config", "--quiet"])
+def test_compose_takes_every_example(tree: Path) -> None:
+    file = str(tree / "compose.yaml")
+    done = run(["docker-compose", "--project-directory", str(tree), "--file", file, "config", "--quiet"])
     assert (done.status, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("folder", sorted(GOLDEN.glob("*/compose")), ids=lambda path: path.parent.name)
+@golden("*")
 @needs("promtool")
-def test_prometheus_takes_every_example(folder: Path) -> None:
-    done = run(
-        [shutil.which("promtool", path=_PATH) or "promtool", "check", "config", f"{folder}/prometheus/prometheus.yml"]
-    )
+def test_prometheus_takes_every_example(tree: Path) -> None:
+    promtool = shutil.which("promtool", path=_PATH) or "promtool"
+    done = run([promtool, "check", "config", f"{tree}/prometheus/prometheus.yml"])
     assert done.status == 0, done.stderr
+
+
+@golden("[ps]*")  # what Compose's nginx says of its own is asked in tests/machines
+@needs("nginx")
+def test_nginx_takes_every_example(tree: Path, tmp_path: Path) -> None:
+    certificates.ensure(tmp_path, ("localhost",), (), datetime.now(UTC))
+    text = (tree / "nginx/nginx.conf").read_text()
+    work = re.search(r"pid (\S+)/nginx.pid;", text)
+    assert work
+    text = text.replace(work[1], str(tmp_path))
+    text = re.sub(r"(ssl_certificate) \S+;", rf"\1 {tmp_path}/server.pem;", text)
+    text = re.sub(r"(ssl_certificate_key) \S+;", rf"\1 {tmp_path}/server.key;", text)
+    used = sorted(set(re.findall(r"listen \S+?:(\d+)", text)))
+    for old, new in zip(used, free_ports(len(used)), strict=True):
+        text = re.sub(rf"(listen \S+?):{old}\b", rf"\1:{new}", text)
+    (tmp_path / "nginx.conf").write_text(text)
+    nginx = shutil.which("nginx", path=_PATH) or "nginx"
+    done = run([nginx, "-t", "-q", "-c", f"{tmp_path}/nginx.conf", "-p", str(tmp_path), "-e", "stderr"])
+    assert (done.status, done.stderr) == (0, "")
+
+
+@golden("systemd")
+@needs("systemd-analyze")
+def test_systemd_takes_every_example(tree: Path) -> None:
+    units = sorted(map(str, (tree / "etc/systemd/system").iterdir()))
+    told = run(["systemd-analyze", "verify", *units]).stderr.splitlines()
+    # The programs of the stack need not be installed here.
+    assert [line for line in told if "is not executable: No such file or directory" not in line] == []
+
+
+@golden("process")
+def test_supervisord_takes_every_example(tree: Path, tmp_path: Path) -> None:
+    for name in ("logs", "run"):
+        (tmp_path / name).mkdir()
+    text = (tree / "supervisord.conf").read_text().replace("/var/lib/ai-stack", str(tmp_path))
+    (tmp_path / "supervisord.conf").write_text(text)
+    options = ServerOptions()
+    options.realize(["--configuration", str(tmp_path / "supervisord.conf")])
+    programs = {group.name for group in options.process_group_configs} - {"rotate"}
+    assert programs == {path.stem for path in (tree / "services").iterdir()}

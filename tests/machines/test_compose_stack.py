@@ -43,6 +43,7 @@ from test_streams import (
 SERVICES = {
     "chromadb", "engine", "prometheus", "node-exporter", "exporter", "gateway", "nginx", "chat", "nginx-exporter",
 }  # fmt: skip
+GOLDEN = Path(__file__).parents[1] / "golden"
 Record = Callable[[str, object], None]
 
 
@@ -187,6 +188,19 @@ def test_secrets_are_not_in_what_docker_tells(engine: Engine, site: RealStack) -
     told = json.dumps(list(containers(engine).values())) + (site.home / "data/generated/compose.yaml").read_text()
     assert len(secrets) >= 3
     assert not [secret for secret in secrets if secret in told]
+
+
+@pytest.mark.parametrize("tree", sorted(GOLDEN.glob("*/compose")), ids=lambda path: path.parent.name)
+def test_nginx_in_its_image_takes_every_example(site: RealStack, engine: Engine, tree: Path, tmp_path: Path) -> None:
+    for name in ("certificate", "certificate_key"):
+        shutil.copy(site.home / f"data/generated/handed/nginx/{name}.pem", tmp_path)
+    told = engine.docker(
+        "run", "--rm", "--network=none", "--tmpfs=/var/lib/ai-stack/nginx/work", "--entrypoint=sh",
+        f"--volume={tree}/nginx:/etc/ai-stack/nginx:ro", f"--volume={tmp_path}:/etc/ai-stack/handed:ro",
+        containers(engine)["nginx"]["Config"]["Image"],
+        "-c", "nginx -t -q -c /etc/ai-stack/nginx/nginx.conf -e stderr 2>&1",
+    )  # fmt: skip
+    assert told == ""
 
 
 def test_up_a_second_time_changes_nothing(site: RealStack, engine: Engine, record_property: Record) -> None:

@@ -5,6 +5,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from aistack.runtimes.compose.confines import Ground
 from aistack.runtimes.compose.docker import Docker
 from aistack.runtimes.compose.placement import ComposePlacement
 from aistack.runtimes.compose.runtime import ComposeRuntime
+from aistack.runtimes.local import LocalPlacement
+from aistack.runtimes.process import ProcessRuntime
 from aistack.runtimes.programs import Installer
 from aistack.runtimes.systemd.placement import SystemdPlacement
 from aistack.runtimes.systemd.runtime import SystemdRuntime
@@ -36,6 +39,11 @@ PATHS = Paths(Path("/etc/ai-stack"), Path("/var/lib/ai-stack"))
 HOST = replace(gather(run, ROOT / "tests/fixtures/hosts/laptop"), host_names=("lap",), addresses=("10.0.0.7",))
 
 
+def debian_12(executable: str) -> tuple[int, ...]:
+    """The versions of its programs that matter."""
+    return {"nginx": (1, 22, 1)}[executable]
+
+
 def compose(plan: Plan) -> Runtime:
     """As root, with a name for our image that does not change with our code."""
     groups = (44, 109) if plan.gpu == "amd" else ()
@@ -45,11 +53,17 @@ def compose(plan: Plan) -> Runtime:
 
 def systemd(plan: Plan) -> Runtime:
     """As Debian 12 has it."""
-    placement = SystemdPlacement(PATHS, plan.config, plan.services, plan.gpu)
+    placement = SystemdPlacement(PATHS, plan.config, plan.services, debian_12, plan.gpu)
     return SystemdRuntime(PATHS, placement, Installer(placement.programs, lambda _: False), 252)
 
 
-RUNTIMES: Mapping[str, Callable[[Plan], Runtime]] = {"compose": compose, "systemd": systemd}
+def process(plan: Plan) -> Runtime:
+    """As Debian 12 has it."""
+    placement = LocalPlacement(PATHS, plan.config, plan.services, debian_12)
+    return ProcessRuntime(PATHS, placement, Installer(placement.programs, lambda _: False))
+
+
+RUNTIMES: Mapping[str, Callable[[Plan], Runtime]] = {"compose": compose, "systemd": systemd, "process": process}
 
 
 def rendered(example: Path, runtime: str) -> dict[str, str]:
@@ -61,9 +75,13 @@ def rendered(example: Path, runtime: str) -> dict[str, str]:
     return {_kept_as(Path(file.path)): _lasting(file.content) for file in made.tree(wanted)}
 
 
+_PYTHON = "/opt/aistack/bin/python"
+
+
 def _lasting(content: str) -> str:
     """Without what changes with every line of our code, its revision and the hashes of what it is part of, and
-    without the folders of programs, which are known only where they are installed."""
+    without the folders of programs, which are known only where they are installed, and the user who asks."""
+    content = content.replace(sys.executable, _PYTHON).replace("user www-data;\n", "")
     return _PROGRAM.sub(r"\1", re.sub(r"\b[0-9a-f]{16}\b", "HASH", content))
 
 

@@ -261,3 +261,16 @@ def test_durations_are_told_in_seconds(duration: str, expected: float) -> None:
 def test_ollama_is_told_durations_that_go_can_read(wish: str, told: str) -> None:
     engine = rendered(parse(sample({"engine.kind": "ollama", "engine.keep_alive": wish})))["engine"]
     assert engine.environment["OLLAMA_KEEP_ALIVE"] == told
+
+
+@pytest.mark.parametrize(
+    ("version", "listens", "says"), [((), " http2", False), ((1, 22, 1), " http2", False), ((1, 26, 3), "", True)]
+)
+def test_http2_is_said_in_the_words_of_the_nginx_that_is_there(
+    version: tuple[int, ...], listens: str, says: bool
+) -> None:
+    plan = make_plan(Config(), HOST)
+    services = render(plan, LocalPlacement(PATHS, Config(), plan.services, lambda _: version), unchanging)
+    text = content({service.name: service for service in services}, "nginx", "nginx/nginx.conf")
+    assert f"listen 0.0.0.0:8443 ssl{listens} default_server;" in text
+    assert ("\n    http2 on;\n" in text) == says

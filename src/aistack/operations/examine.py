@@ -42,6 +42,7 @@ def examine(stack: Stack) -> tuple[Finding, ...]:
             site_key=Path(proxy.certificate_key) if proxy.certificate_key else None,
             secrets=(paths.secrets, *sorted(paths.tls.glob("*.key"))),
             services={name: item.problem for name, item in seen.items()} if up else {},
+            damaged_models={one.path: one.reason for one in (() if stack.ollama else stack.models.damaged())},
             cpu_flags_needed=("avx2",) if stack.config.engine.kind == "llamacpp" else (),
             clock_witnesses=(paths.stack_toml,),
         )

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from aistack.components.base import Service
 from aistack.operations.stack import Stack
 from aistack.runtimes.base import State
 
@@ -11,7 +12,7 @@ from aistack.runtimes.base import State
 @dataclass(frozen=True)
 class ServiceStatus:
     """One service: `healthy` is whether it answers; `problem` is why not, or what else is wrong, and empty when
-    all is well; `address` is where it listens; `uptime_s` 0.0 when stopped."""
+    all is well; `address` is where others reach it, in Compose's networks by its name; `uptime_s` 0.0 when stopped."""
 
     service: str
     title: str
@@ -39,7 +40,6 @@ def status(stack: Stack) -> tuple[ServiceStatus, ...]:
     found = []
     for item, reason in zip(rendered, answers, strict=True):
         seen = observed.get(item.name)
-        first = item.service.ports[0]
         found.append(
             ServiceStatus(
                 item.name,
@@ -49,7 +49,15 @@ def status(stack: Stack) -> tuple[ServiceStatus, ...]:
                 reason or (seen.note if seen and seen.state == "stopped" else ""),
                 seen.pid if seen else 0,
                 time.time() - seen.since if seen and seen.since else 0.0,
-                f"{first.address}:{first.number}",
+                reached_at(stack, item.service),
             )
         )
     return tuple(found)
+
+
+def reached_at(stack: Stack, service: Service) -> str:
+    """`address:port` where people reach a public service, and where the other services reach one that is not."""
+    first = service.ports[0]
+    if not first.public:
+        return stack.runtime.placement.address(service.name, first.name)
+    return f"[{first.address}]:{first.number}" if ":" in first.address else f"{first.address}:{first.number}"

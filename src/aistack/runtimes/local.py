@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,16 +22,17 @@ from aistack.config.schema import Config
 from aistack.render import Placement
 from aistack.runtimes import own
 from aistack.runtimes.previous import Previous
-from aistack.runtimes.programs import SYSTEM_PATH, Installer, environment_folder, find
+from aistack.runtimes.programs import SYSTEM_PATH, Installer, environment_folder, find, version
 
 
 @dataclass(frozen=True)
 class LocalPlacement:
-    """The Placement of the process runtime."""
+    """The Placement of the process runtime; `version_of` asks an executable for its version."""
 
     paths: Paths
     config: Config
     services: tuple[Service, ...]
+    version_of: Callable[[str], tuple[int, ...]] = version
 
     def host(self, service: str) -> str:
         """Everything is on this machine."""
@@ -136,8 +137,22 @@ class LocalPlacement:
                 return (self.find(name),)
 
     def revision(self, service: Service) -> str:
-        """Our own code and what it stands on: a running service must not outlive an update."""
-        return own.revision() if isinstance(service.program, OwnModule) else ""
+        """Our own code and what it stands on: a running service must not outlive an update.
+
+        And the program that judges its own new configurations: what the new one takes, the running old one may not.
+        """
+        if isinstance(service.program, OwnModule):
+            return own.revision()
+        judge = find(service.check.executable) if service.check else None
+        if judge is None:
+            return ""
+        found = Path(judge).stat()
+        return f"{judge} {found.st_size} {found.st_mtime_ns}"
+
+    def version(self, service: str) -> tuple[int, ...]:
+        """What its Debian package brought; () for others."""
+        program = next(item for item in self.services if item.name == service).program
+        return self.version_of(program.executable) if isinstance(program, DebianProgram) else ()
 
     def expand(self, text: str) -> str:
         """A template that needs nothing but `place`; `{{ staged }}` is left standing."""

@@ -5,6 +5,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,21 @@ _PYTHON_ENVIRONMENT_BYTES = 3_000_000_000
 def find(executable: str) -> str | None:
     """The full path of `executable`; None while it is not installed."""
     return shutil.which(executable, path=f"{SYSTEM_PATH}:{os.environ.get('PATH', '')}")
+
+
+def version(executable: str) -> tuple[int, ...]:
+    """What `executable` says to `-v`, as nginx has it; () while it is not installed."""
+    path = find(executable)
+    if path is None:
+        return ()
+    done = run([path, "-v"], timeout_s=20)
+    return numbers(f"{done.stdout}{done.stderr}")
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The first version in `text`, such as 1.22.1; () when there is none."""
+    found = re.search(r"\d+(?:\.\d+)+", text)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def environment_folder(programs: Path, program: PythonProgram) -> Path:

@@ -1,4 +1,7 @@
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,6 +115,31 @@ def test_every_name_in_etc_hosts_of_the_machine_counts(host: AskHost) -> None:
 
 def test_inside_a_container_its_own_address_counts(host: AskHost) -> None:
     assert host("container-v2").addresses == ("172.17.0.4",)
+
+
+_TELL = "import pathlib; from aistack.hardware.network import addresses; print(*addresses(pathlib.Path(chr(47))))"
+_REAL = """
+ip link set lo up
+ip link add docker0 type bridge; ip address add 172.17.0.1/16 dev docker0
+ip link add br0 type bridge; ip address add 192.168.1.5/24 dev br0; ip link set br0 up
+ip link add br-lan type bridge; ip address add 192.168.2.5/24 dev br-lan; ip link set br-lan up
+ip link add br-0123456789ab type bridge; ip address add 172.18.0.1/16 dev br-0123456789ab
+ip link set br-0123456789ab up
+ip link add eth1 type bridge; ip address add 192.168.3.5/24 dev eth1
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root can make networks")
+def test_docker_and_what_is_down_do_not_change_the_addresses_and_the_administrators_bridges_count() -> None:
+    tell = f"{sys.executable} -c '{_TELL}'"
+    script = f"set -e{_REAL}{tell}; ip link set docker0 up; {tell}; ip link delete docker0; {tell}"
+    script += "; ip link add tunnel type bridge; ip address add 10.8.0.2/32 dev tunnel; ip link set tunnel up; " + tell
+    told = subprocess.run(
+        ["unshare", "--net", "--mount", "sh", "-c", f"mount -t sysfs sysfs /sys; {script}"],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert told[:3] == ["192.168.1.5 192.168.2.5"] * 3
+    assert "10.8.0.2" in told[3]
 
 
 def test_a_machine_that_tells_nothing_is_described_without_failing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from aistack.certificates import ensure, expires
 from aistack.errors import UserError
 from aistack.hardware.host import Cpu, Disk, Gpu, Host, OperatingSystem
 from aistack.hardware.sizes import GIB, MIB
+from aistack.models.store import ModelStore
 from aistack.operations.diagnoses import DIAGNOSES
 from aistack.operations.diagnoses.base import Finding, Inputs, WantedProgram, WantedRoom
 from aistack.operations.diagnoses.memory import held_bytes
@@ -49,6 +50,15 @@ def only(check: str, **changes: Any) -> Finding:
     assert finding.check == check
     assert bool(finding.cure) is (finding.severity != "ok")
     return finding
+
+
+def test_a_damaged_model_is_told_with_its_file_and_why(tmp_path: Path) -> None:
+    (tmp_path / "half.gguf").write_bytes(b"GGUF")
+    damaged = {one.path: one.reason for one in ModelStore(tmp_path).damaged()}
+    finding = only("models", damaged_models=damaged)
+    assert finding.severity == "problem"
+    assert f"{tmp_path}/half.gguf cannot be served" in finding.message
+    assert "damaged or cut short" in finding.message
 
 
 # The report

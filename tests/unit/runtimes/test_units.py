@@ -23,7 +23,7 @@ def stack(
     values: Mapping[str, object] | None = None, gpu: str = ""
 ) -> tuple[SystemdPlacement, dict[str, RenderedService]]:
     plan = make_plan(parse(sample(values or {})), HOST)
-    place = SystemdPlacement(PATHS, plan.config, plan.services, gpu)
+    place = SystemdPlacement(PATHS, plan.config, plan.services, gpu=gpu)
     return place, {item.name: item for item in render(plan, place, lambda _path: "same")}
 
 

@@ -55,7 +55,8 @@ class Inputs:
     processes; their children count as ours. `services`: name -> what is wrong with it, "" when
     nothing is; empty when the stack is down. `certificate`: None when there need not be one yet; `site_key`:
     its key, when both are the site's own. `secrets`: files and folders that only their owner
-    may read. `clock_witnesses`: files whose last change cannot lie in the future. The callables are
+    may read. `damaged_models`: file -> why it cannot be served. `clock_witnesses`: files whose
+    last change cannot lie in the future. The callables are
     the machine's own; tests pass others.
     """
 
@@ -71,6 +72,7 @@ class Inputs:
     secrets: tuple[Path, ...]
     site_key: Path | None = None
     services: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    damaged_models: Mapping[Path, str] = field(default_factory=lambda: MappingProxyType({}))
     cpu_flags_needed: tuple[str, ...] = ()
     clock_witnesses: tuple[Path, ...] = ()
     listeners: Callable[[], tuple[Listener, ...]] = listeners

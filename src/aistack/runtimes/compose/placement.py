@@ -8,6 +8,7 @@ from pathlib import Path
 from aistack.components.base import OwnModule, Service
 from aistack.runtimes.compose.confines import CONFIGURATION, HANDED, MACHINE, SECRETS, STATE, Ground, frame
 from aistack.runtimes.local import expanded, site_files
+from aistack.runtimes.programs import numbers
 
 MODULE = ("python", "-m")
 
@@ -68,6 +69,11 @@ class ComposePlacement:
     def revision(self, service: Service) -> str:
         """All else that its container is made with."""
         return hashlib.sha256(json.dumps(frame(service, self.ground)).encode()).hexdigest()
+
+    def version(self, service: str) -> tuple[int, ...]:
+        """What the tag of its image tells."""
+        reference = self.ground.reference(next(item for item in self.ground.services if item.name == service))
+        return numbers(reference.partition("@")[0].rpartition("/")[2].partition(":")[2])
 
     def expand(self, text: str) -> str:
         """A template that needs nothing but `place`; `{{ staged }}` is left standing."""

@@ -255,7 +255,7 @@ class SystemdRuntime(OnThisMachine):
 
 def make(paths: Paths, plan: Plan, confirm: Callable[[str], bool]) -> SystemdRuntime:
     """The systemd runtime of a stack."""
-    placement = SystemdPlacement(paths, plan.config, plan.services, plan.gpu)
+    placement = SystemdPlacement(paths, plan.config, plan.services, gpu=plan.gpu)
     found = re.search(r"systemd (\d+)", run(["systemctl", "--version"]).stdout)
     installer = Installer(placement.programs, confirm, own.shared_python())
     return SystemdRuntime(paths, placement, installer, int(found[1]) if found else 0)

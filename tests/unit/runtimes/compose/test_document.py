@@ -55,6 +55,15 @@ def reach(made: Mapping[str, Any], name: str) -> set[str]:
     return {other for other, service in made["services"].items() if ours & set(service.get("networks", ()))} - {name}
 
 
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [("", (1, 28, 0)), ("mirror:5000/nginx:1.24-alpine", (1, 24)), ("mirror:5000/nginx:stable", ()),
+     ("nginx@sha256:1.2", ()), ("nginx:1.26.3@sha256:00", (1, 26, 3))],
+)  # fmt: skip
+def test_the_version_of_a_program_is_that_of_its_tag(image: str, version: tuple[int, ...]) -> None:
+    assert rendered({"images.nginx": image})[0].version("nginx") == version
+
+
 def test_what_is_read_is_what_was_written() -> None:
     place, services = rendered({})
     made = document.document(services, place)
