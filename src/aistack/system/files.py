@@ -76,31 +76,19 @@ def give(path: Path, user: int, group: int) -> None:
 
 
 @contextlib.contextmanager
-def as_owner(folder: Path) -> Iterator[Path]:
-    """Where `folder` is found meanwhile. For root: act as the user whose it is, who may have laid traps in it.
-
-    The folder is then the root of all paths, as its owner may not be able to pass the folders above it. For
-    others nothing changes.
-    """
+def as_owner(folder: Path) -> Iterator[None]:
+    """For root: act as the user whose `folder` it is, who may have laid traps in it; for others nothing changes."""
     if os.geteuid() != 0 or not folder.exists():
-        yield folder
+        yield
         return
     owner = folder.stat()
-    outside, here = os.open("/", os.O_PATH), os.open(".", os.O_PATH)
     try:
-        os.chroot(folder)
-        os.chdir("/")
         os.setegid(owner.st_gid)
         os.seteuid(owner.st_uid)
-        yield Path("/")
+        yield
     finally:
         os.seteuid(0)
         os.setegid(0)
-        os.fchdir(outside)
-        os.chroot(".")
-        os.fchdir(here)
-        os.close(outside)
-        os.close(here)
 
 
 def remove(path: Path) -> bool:

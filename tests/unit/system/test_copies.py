@@ -63,20 +63,13 @@ def test_a_difference_is_told_by_its_file(tree: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as others")
 def test_root_acts_as_the_owner_of_a_folder_and_then_as_itself() -> None:
-    here = Path.cwd()
-    # It lies in one that lets nobody else through.
-    with tempfile.TemporaryDirectory() as closed:
-        folder = Path(closed) / "folder"
-        folder.mkdir()
+    # pytest's own folders let nobody else through.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         os.chown(folder, 65534, 65534)
-        (folder / "roots").touch(0o600)
-        (folder / "trap").symlink_to(f"{closed}/roots")
-        with as_owner(folder) as found:
-            (found / "made").touch()
+        with as_owner(folder):
+            (folder / "made").touch()
             with pytest.raises(PermissionError):
-                (found / "roots").write_text("ours")
-            with pytest.raises(FileNotFoundError):
-                (found / "trap").write_text("ours")
+                Path("/etc/aistack-test").touch()
         assert (folder / "made").stat().st_uid == 65534
-        assert [path.name for path in Path(closed).iterdir()] == ["folder"]
-        assert (os.geteuid(), Path.cwd()) == (0, here)
+        assert os.geteuid() == 0
