@@ -179,6 +179,11 @@ class ProcessRuntime(OnThisMachine):
             report(Progress(name, "stopped"))
         supervisor.shut_down()
 
+    def leave(self) -> None:
+        """What supervisord and the launcher read."""
+        for path in (self.supervisor.configuration, self._spec("").parent, self._record("").parent):
+            files.remove(path)
+
     def logs(self, service: str, lines: int, follow: bool) -> Iterator[str]:
         """The end of the service's log, and what follows."""
         return journal.read(self.paths.logs / f"{service}.log", lines, follow)

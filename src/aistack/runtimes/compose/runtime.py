@@ -234,6 +234,13 @@ class ComposeRuntime:
         for name in found:
             report(Progress(name, "stopped"))
 
+    def leave(self) -> None:
+        """What Compose and the containers read, and nobody else."""
+        for path in (".env", "image", "handed"):
+            files.remove(self.paths.generated / path)
+        files.remove(self.compose_file)
+        files.remove(self._note("").parent)
+
     def logs(self, service: str, lines: int, follow: bool) -> Iterator[str]:
         """From Docker, which keeps a log as long as its container. Raises ServiceError when there is none."""
         container = self.docker.containers().get(service)
