@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from jinja2 import Environment, StrictUndefined
@@ -128,6 +128,12 @@ class RenderedService:
         """The service's name."""
         return self.service.name
 
+    @property
+    def health(self) -> str:
+        """The path of its health; where it tells what it has loaded, that follows as a fragment (`system/probe.py`)."""
+        health = self.service.health
+        return f"{health.path}#{self.reload_hash}" if health.tells_loaded else health.path
+
 
 def render(plan: Plan, place: Placement, digest: Callable[[str], str]) -> tuple[RenderedService, ...]:
     """Every service of `plan` as `place` has it. `digest` tells a file's content apart by its path."""
@@ -143,6 +149,10 @@ def seconds(duration: str) -> float:
     return float(duration)
 
 
+# It stands in the text that its own value is made from.
+_LOADED = "{{ loaded }}"
+
+
 class _Renderer:
     def __init__(self, plan: Plan, place: Placement, digest: Callable[[str], str]) -> None:
         self._place = place
@@ -154,6 +164,7 @@ class _Renderer:
         self._jinja.filters["seconds"] = seconds
         self._names: dict[str, Any] = {
             "config": plan.config, "host": plan.host, "public": plan.public, "services": plan.services, "place": place,
+            "loaded": _LOADED,
         }  # fmt: skip
 
     def text(self, template: str) -> str:
@@ -176,10 +187,12 @@ class _Renderer:
         # A socket that is moved by a reload may fail to open without anybody being told.
         sockets = [(port.address, port.number) for port in service.ports]
         build = self._place.revision(service)
+        reload_hash = _hash(loaded, handed)
+        files = tuple(replace(file, content=file.content.replace(_LOADED, reload_hash)) for file in files)
         return RenderedService(
             service, argv, plain, secret, prepare, files,
             restart_hash=_hash(argv, plain, forms, prepare, fixed, secrets, sockets, build),
-            reload_hash=_hash(loaded, handed),
+            reload_hash=reload_hash,
         )  # fmt: skip
 
 

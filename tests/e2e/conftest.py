@@ -24,6 +24,18 @@ def stack() -> Iterator[RealStack]:
         shutil.rmtree(made.home, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def tended() -> Iterator[RealStack]:
+    """A stack that is up, whose settings the module's tests change."""
+    made = make_stack()
+    try:
+        made.run("up", "--yes")
+        yield made
+    finally:
+        made.end()
+        shutil.rmtree(made.home, ignore_errors=True)
+
+
 @pytest.fixture
 def own_stack() -> Iterator[RealStack]:
     """A stack that is not up, for one test alone."""

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from engine import Engine, NoEngine
 from engine import engine as private_engine
 from images import base_image, local_package_folders, systemd_image
 from machine import Machine, booted
+from stacks import RealStack
 
 REPOSITORY = Path(__file__).parents[2]
 # Images, made once and kept: some gigabytes when those of the whole stack are among them.
@@ -35,3 +37,24 @@ def machine(engine: Engine) -> Iterator[Machine]:
     """A machine for the tests that leave it as it was; those that do not boot one of their own."""
     with booted(engine, systemd_image(engine), "aistack-test", folders=local_package_folders()) as made:
         yield made
+
+
+# What the tests of everyday commands and of streams, and ours, call the stack that a module here brings up as `site`.
+
+
+@pytest.fixture(scope="module")
+def tended(site: RealStack) -> RealStack:
+    """A stack that is up, whose settings these tests change."""
+    return site
+
+
+@pytest.fixture(scope="module")
+def stack(site: RealStack) -> RealStack:
+    """A stack that is up."""
+    return site
+
+
+@pytest.fixture(scope="module")
+def key(site: RealStack) -> str:
+    """An API key."""
+    return site.key("tests")

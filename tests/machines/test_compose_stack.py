@@ -4,41 +4,20 @@ import json
 import os
 import shutil
 import signal
-import ssl
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine import Engine, wait_for
 from stack_images import stack_images
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
-
 from stacks import PROGRAMS, RealStack, make_stack
 
-# What must hold on every runtime is asked here as well; the tests need the fixtures `tended` and `stack`.
-from test_lifecycle import (
-    test_a_configuration_that_its_program_refuses_changes_nothing,  # noqa: F401
-    test_a_key_works_from_its_creation_until_it_is_revoked,  # noqa: F401
-    test_a_setting_with_which_a_service_cannot_run_is_taken_back,  # noqa: F401
-    test_an_imported_model_is_served_until_it_is_removed,  # noqa: F401
-    test_ca_prints_the_root_certificate_that_signs_for_the_site,  # noqa: F401
-    test_diff_is_empty_after_up,  # noqa: F401
-    test_diff_names_everything_that_depends_on_a_port,  # noqa: F401
-    test_doctor_finds_nothing_wrong_with_a_stack_that_is_up,  # noqa: F401
-    test_down_dry_run_stops_nothing,  # noqa: F401
-    test_logs_follow_shows_what_is_written_from_now_on,  # noqa: F401
-    test_restart_of_an_unknown_service_names_those_there_are,  # noqa: F401
-    test_restart_restarts_what_is_named_and_nothing_else,  # noqa: F401
-)
-from test_streams import (
-    test_streams_that_run_while_the_proxy_is_changed_all_come_to_their_end,  # noqa: F401
-    test_while_the_gateway_is_replaced_requests_are_told_to_come_again,  # noqa: F401
-)
+# What must hold on every runtime is asked here too: all of it, of the fixtures `tended` and `stack`.
+from test_lifecycle import *  # noqa: F403
+from test_streams import *  # noqa: F403
 
 SERVICES = {
     "chromadb", "engine", "prometheus", "node-exporter", "exporter", "gateway", "nginx", "chat", "nginx-exporter",
@@ -64,24 +43,6 @@ def site(engine: Engine) -> Iterator[RealStack]:
             shutil.rmtree(made.home, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def tended(site: RealStack) -> RealStack:
-    """What the tests of everyday commands call it."""
-    return site
-
-
-@pytest.fixture(scope="module")
-def stack(site: RealStack) -> RealStack:
-    """What the tests of streams call it."""
-    return site
-
-
-@pytest.fixture(scope="module")
-def key(site: RealStack) -> str:
-    """An API key."""
-    return site.key("tests")
-
-
 def containers(engine: Engine) -> dict[str, dict[str, Any]]:
     """What Docker tells of each container, by service."""
     ids = engine.docker("ps", "--all", "--quiet", "--filter", "label=aistack.service").split()
@@ -92,20 +53,6 @@ def containers(engine: Engine) -> dict[str, dict[str, Any]]:
 def identities(engine: Engine) -> dict[str, tuple[str, str]]:
     """What changes when a service is started anew."""
     return {name: (one["Id"], one["State"]["StartedAt"]) for name, one in containers(engine).items()}
-
-
-def ask(stack: RealStack, path: str, key: str = "", body: object = None) -> Any:
-    """The answer to a request through nginx, as JSON."""
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{stack.url}{path}", data, headers)
-    with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=stack.ca), timeout=60) as answer:
-        return json.load(answer)
-
-
-def change(stack: RealStack, settings: Mapping[str, object]) -> None:
-    stack.settings.update(settings)
-    stack.write()
 
 
 def project(stack: RealStack) -> str:
@@ -127,11 +74,11 @@ def test_everything_is_healthy_and_docker_thinks_so_too(site: RealStack, engine:
 
 def test_people_chat_through_the_proxy(site: RealStack, key: str) -> None:
     question = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16}
-    assert ask(site, "/v1/chat/completions", key, question)["choices"][0]["message"]["content"]
-    signed_in = ask(site, "/api/v1/auths/signin", "", {"email": "admin@localhost", "password": site.password})
-    models = ask(site, "/api/models", signed_in["token"])["data"]
+    assert site.ask("/v1/chat/completions", key, question)["choices"][0]["message"]["content"]
+    signed_in = site.ask("/api/v1/auths/signin", "", {"email": "admin@localhost", "password": site.password})
+    models = site.ask("/api/models", signed_in["token"])["data"]
     assert "demo:latest" in {model["id"] for model in models}
-    reply = ask(site, "/api/chat/completions", signed_in["token"], {**question, "model": "demo:latest"})
+    reply = site.ask("/api/chat/completions", signed_in["token"], {**question, "model": "demo:latest"})
     assert reply["choices"][0]["message"]["content"]
 
 
@@ -203,15 +150,6 @@ def test_nginx_in_its_image_takes_every_example(site: RealStack, engine: Engine,
     assert told == ""
 
 
-def test_up_a_second_time_changes_nothing(site: RealStack, engine: Engine, record_property: Record) -> None:
-    before, began = identities(engine), time.monotonic()
-    assert "nothing had to change" in site.run("up").stdout
-    record_property("second up, seconds", round(time.monotonic() - began, 2))
-    print(f"second up: {time.monotonic() - began:.2f} s")
-    assert identities(engine) == before
-    assert site.run("diff").stdout == ""
-
-
 def test_a_killed_service_comes_back(site: RealStack, engine: Engine) -> None:
     before = identities(engine)
     pid = site.status()["gateway"]["pid"]
@@ -219,30 +157,6 @@ def test_a_killed_service_comes_back(site: RealStack, engine: Engine) -> None:
     assert wait_for(lambda: site.status()["gateway"]["healthy"] and site.status()["gateway"]["pid"] != pid, 60)
     assert {name for name in before if identities(engine)[name] != before[name]} == {"gateway"}
     assert "nothing had to change" in site.run("up").stdout
-
-
-@pytest.mark.parametrize(
-    ("settings", "restarted"),
-    [({"monitoring.retention": "3d"}, {"prometheus"}), ({"engine.keep_alive": "7m"}, {"engine"}),
-     ({"proxy.limits.api_rate": "900r/s"}, set()), ({"chat.sign_up": True}, {"chat"})],
-    ids=lambda value: next(iter(value), "none"),
-)  # fmt: skip
-def test_a_changed_setting_touches_only_the_services_that_read_it(
-    site: RealStack, engine: Engine, settings: Mapping[str, object], restarted: set[str]
-) -> None:
-    before = identities(engine)
-    change(site, settings)
-    site.run("up")
-    assert {name for name in before if identities(engine)[name] != before[name]} == restarted
-    assert all(item["healthy"] for item in site.status().values())
-    assert "nothing had to change" in site.run("up").stdout
-
-
-def test_logs_are_those_of_the_container(site: RealStack, key: str) -> None:
-    ask(site, "/v1/models", key)
-    shown = site.run("logs", "gateway", "-n", "3").stdout.splitlines()
-    assert len(shown) == 3
-    assert "/v1/models" in shown[-1]
 
 
 def test_compose_alone_runs_what_was_rendered_and_up_finds_nothing_to_do(site: RealStack, engine: Engine) -> None:
@@ -260,21 +174,20 @@ def test_down_leaves_nothing_but_data(site: RealStack, engine: Engine, key: str)
     began = time.monotonic()
     site.run("up")
     print(f"up again, with the images there: {time.monotonic() - began:.1f} s")
-    assert "demo" in {model["id"] for model in ask(site, "/v1/models", key)["data"]}
+    assert "demo" in {model["id"] for model in site.ask("/v1/models", key)["data"]}
 
 
 def test_a_move_to_processes_and_back_takes_everything_along(site: RealStack, engine: Engine, key: str) -> None:
-    def signed_in() -> str:
-        who = {"email": "admin@localhost", "password": site.password}
-        return str(ask(site, "/api/v1/auths/signin", "", who)["token"])
-
     chat = {"chat": {"title": "before the move", "models": ["demo:latest"], "messages": []}}
-    assert ask(site, "/api/v1/chats/new", signed_in(), chat)["title"] == "before the move"
+    assert site.ask("/api/v1/chats/new", site.sign_in(), chat)["title"] == "before the move"
     for runtime in ("process", "compose"):
         told = site.run("move", "--to", runtime, "--yes", timeout=900).stdout
         assert f"The stack runs on {runtime} now" in told
         assert (containers(engine) == {}) == (runtime == "process")
-        assert "before the move" in {found["title"] for found in ask(site, "/api/v1/chats/", signed_in())}
-        assert "demo" in {model["id"] for model in ask(site, "/v1/models", key)["data"]}
+        assert "before the move" in {found["title"] for found in site.ask("/api/v1/chats/", site.sign_in())}
+        assert "demo" in {model["id"] for model in site.ask("/v1/models", key)["data"]}
         site.run("move", "--confirm")
+        generated = site.home / "data" / "generated"
+        assert (generated / "compose.yaml").exists() == (generated / "handed").exists() == (runtime == "compose")
+        assert (generated / "services").exists() == (runtime == "process")
     assert not (site.home / "data" / "before-move").exists()

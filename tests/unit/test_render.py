@@ -207,6 +207,13 @@ def test_what_it_reads_again_on_a_signal_is_in_the_reload_hash() -> None:
         assert own().restart_hash == own(**wishes).restart_hash
 
 
+def test_what_has_been_loaded_is_told_by_the_proxys_health(before: Services) -> None:
+    text = content(before, "nginx", "nginx/nginx.conf")
+    assert f"ok, with {before['nginx'].reload_hash}" in text
+    assert before["nginx"].health == f"/health#{before['nginx'].reload_hash}"
+    assert before["chat"].health == "/health"
+
+
 def test_templates_see_the_site_the_machine_and_the_place() -> None:
     found = own(
         arguments=("{{ config.chat.port }}", "{{ host.host_names[0] }}", "{{ public.origin }}"),

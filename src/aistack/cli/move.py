@@ -10,8 +10,9 @@ from aistack.cli.output import dry
 from aistack.cli.reporter import Reporter
 from aistack.config.paths import Paths, find_paths
 from aistack.errors import UserError
-from aistack.operations.move import confirm_move, copies, move_back, move_stack, old_paths, unconfirmed
-from aistack.operations.stack import open_stack
+from aistack.operations.copies import plan_copies
+from aistack.operations.move import confirm_move, move_back, move_stack, old_paths, unconfirmed
+from aistack.operations.stack import Stack, open_stack, refuse
 from aistack.runtimes.kinds import RUNTIMES
 
 
@@ -38,8 +39,7 @@ def move_command(runtime: str | None, user: str | None, confirm: bool, back: boo
     if runtime is not None:
         _move(runtime, user, ask, reporter, dry_run)
     elif confirm:
-        for folder in confirm_move(open_stack(), dry_run=dry_run):
-            click.echo(f"{folder} would be removed" if dry_run else f"removed {folder}")
+        _confirm(dry_run)
     else:
         _back(ask, reporter, dry_run)
 
@@ -50,7 +50,7 @@ def _move(runtime: str, user: str | None, ask: Callable[[str], bool], reporter: 
         raise UserError(f"the stack is on {runtime} already", "`aistack status` shows it")
     new = open_stack(find_paths(os.environ, os.geteuid()), ask, runtime=runtime, like=old)
     if dry_run:
-        for copy in copies(old, new):
+        for copy in plan_copies(old, new):
             click.echo(f"{copy.service}: {copy.source} would be copied to {copy.target}")
         return
     with reporter:
@@ -61,6 +61,12 @@ def _move(runtime: str, user: str | None, ask: Callable[[str], bool], reporter: 
     click.echo("When you have seen that all is well: `aistack move --confirm`. Else: `aistack move --back`.")
 
 
+def _confirm(dry_run: bool) -> None:
+    stack = open_stack()
+    for folder in confirm_move(stack, _old(stack, refuse), dry_run=dry_run):
+        click.echo(f"{folder} would be removed" if dry_run else f"removed {folder}")
+
+
 def _back(ask: Callable[[str], bool], reporter: Reporter, dry_run: bool) -> None:
     stack = open_stack(confirm=ask)
     note = unconfirmed(stack)
@@ -69,12 +75,18 @@ def _back(ask: Callable[[str], bool], reporter: Reporter, dry_run: bool) -> None
         return
     if not ask(f"return to {note.was}? What was written since the move is lost"):
         raise click.Abort
-    old = open_stack(old_paths(note), ask, runtime=note.was)
+    old = _old(stack, ask)
     with reporter:
         move_back(stack, old, reporter.report, reporter.model)
     click.echo("Everything is as it was before the move.")
     if old.paths != stack.paths:
         click.echo("Its user starts it again: `aistack up`.")
+
+
+def _old(stack: Stack, ask: Callable[[str], bool]) -> Stack:
+    """What the last move left, which its note describes and nobody has to keep for that."""
+    note = unconfirmed(stack)
+    return open_stack(old_paths(note), ask, runtime=note.was, like=stack)
 
 
 def _paths_of(user: str) -> Paths:

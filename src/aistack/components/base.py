@@ -117,11 +117,16 @@ class SecretValue:
 
 @dataclass(frozen=True)
 class Health:
-    """A service is healthy when GET `path` on `port` answers 200; it may take `start_seconds` to get there."""
+    """A service is healthy when GET `path` on `port` answers 200; it may take `start_seconds` to get there.
+
+    `tells_loaded`: the answer holds what a file with `reloadable` has at `{{ loaded }}`, so that a reload that
+    the program refused is noticed: most then serve on with what they had, and answer 200.
+    """
 
     path: str
     port: str = "http"
     start_seconds: float = 30.0
+    tells_loaded: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One change at a time: the lock that `up`, `down` and `restart` hold."""
+"""One change at a time: the lock that `up`, `down`, `restart` and `move` hold."""
 
 import contextlib
 import fcntl

@@ -6,7 +6,6 @@ keeps them in the same place. `confirm_move` removes it, `move_back` returns to 
 
 import contextlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +14,15 @@ import tomlkit
 
 from aistack.config.paths import Paths
 from aistack.errors import UserError
-from aistack.operations.down import down
+from aistack.operations.copies import Copy, aside, need_room, plan_copies, refuse_foreign
 from aistack.operations.fetch_models import ModelNews
+from aistack.operations.lock import changing
 from aistack.operations.stack import Stack
-from aistack.operations.up import bring_up, up
+from aistack.operations.up import bring_up
 from aistack.runtimes.base import MOVED, Progress, Report
 from aistack.system import files
+
+_OF_THE_SITE = ("secrets", "tls")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Note:
     """What a move that is not confirmed left behind, as kept on disk.
 
     `old` are the folders to remove when it is confirmed; `aside` maps folders that both runtimes use to the
-    copies that were made of them.
+    copies that were made of them; `made` is what was not there before, to remove when it is taken back.
     """
 
     config: str
@@ -37,15 +39,7 @@ class Note:
     is_now: str
     old: list[str]
     aside: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A folder of a service that is copied."""
-
-    service: str
-    source: Path
-    target: Path
+    made: list[str]
 
 
 def move_stack(old: Stack, new: Stack, report: Report, news: ModelNews) -> tuple[str, ...]:
@@ -54,60 +48,83 @@ def move_stack(old: Stack, new: Stack, report: Report, news: ModelNews) -> tuple
     When the copies differ from what was copied, or `new` does not come up, all is as before: `old` runs again.
     Another user's stack must be down already and is only read: root runs nothing of his.
     """
-    _refuse_unconfirmed(new)
-    new.runtime.admit()
-    foreign = old.paths != new.paths
-    if foreign:
-        _refuse_foreign(old, new)
-    planned = list(copies(old, new))
-    _need_room(planned)
-    new.runtime.install(new.programs, report)
-    made = [copy for copy in planned if not copy.target.exists()]
-    if not foreign:
-        down(old, report)
-    try:
-        # Before anything is copied: whoever is killed on the way can still go back.
-        files.write(_place(new), json.dumps(asdict(_plan_note(old, new, planned)), indent=2) + "\n", 0o600)
-        _take_along(old, new, planned, report)
-        return bring_up(new, report, news).notes
-    except BaseException:
-        _undo(old, new, made, report)
+    planned = plan_copies(old, new)
+    with _alone(old, new):
+        _refuse_unconfirmed(new)
+        foreign = old.paths != new.paths
+        if foreign:
+            refuse_foreign(old, new, planned)
+        need_room(planned)
+        new.runtime.install(new.programs, report)
+        note = _plan_note(old, new, planned)
         if not foreign:
-            up(old, report, news)
-        raise
+            old.runtime.down(report)
+        try:
+            # Before anything is copied: whoever is killed on the way can still go back.
+            files.write(_place(new), json.dumps(asdict(note), indent=2) + "\n", 0o600)
+            _take_along(old, new, planned, report)
+            return bring_up(new, report, news).notes
+        except BaseException:
+            _undo(old, new, note, report)
+            if not foreign:
+                bring_up(old, report, news)
+            raise
 
 
-def _undo(old: Stack, new: Stack, made: list[Copy], report: Report) -> None:
+@contextlib.contextmanager
+def _alone(old: Stack, new: Stack) -> Iterator[None]:
+    """Nobody else changes either stack meanwhile. Raises UserError."""
+    with contextlib.ExitStack() as held:
+        if old.paths != new.paths:
+            with files.as_owner(old.paths.data):
+                held.enter_context(changing(old.paths.run))
+        held.enter_context(changing(new.paths.run))
+        yield
+
+
+def _undo(old: Stack, new: Stack, note: Note, report: Report) -> None:
     """As it was before: every step is tried, whatever became of the others."""
     steps: list[Callable[[], object]] = [
-        lambda: down(new, report),
-        lambda: (
-            files.remove(new.paths.stack_toml)
-            if old.paths != new.paths
-            else _write_runtime(old.paths, old.config.runtime)
-        ),
-        *(lambda copy=copy: files.remove(copy.target) for copy in made),
-        lambda: files.remove(_place(new)),
+        lambda: new.runtime.down(report),
+        new.runtime.leave,
+        lambda: _forget_new(old, new, note),
     ]
     for step in steps:
         with contextlib.suppress(UserError):
             step()
 
 
-def confirm_move(stack: Stack, *, dry_run: bool) -> tuple[str, ...]:
-    """Remove what the last move kept of the old stack; returns the folders. Raises UserError."""
-    note = unconfirmed(stack)
-    if stack.config.runtime != note.is_now:
-        raise UserError(
-            f"the stack is on {stack.config.runtime}, and the move was to {note.is_now}: nothing was removed",
-            "`aistack move --back` returns to the old stack in good order",
-        )
-    removed = (*note.old, *((str(_aside(stack)),) if note.aside else ()))
-    if not dry_run:
-        for folder in removed:
-            files.remove(Path(folder))
-        files.remove(_place(stack))
-    return removed
+def _forget_new(old: Stack, new: Stack, note: Note) -> None:
+    if old.paths == new.paths:
+        _write_runtime(old.paths, note.was)
+    for path in note.made:
+        files.remove(Path(path))
+    files.remove(_place(new))
+    files.remove(aside(new))
+    if old.paths != new.paths:
+        files.remove(new.paths.stack_toml)
+
+
+def confirm_move(stack: Stack, old: Stack, *, dry_run: bool) -> tuple[str, ...]:
+    """Remove what the last move kept of the old stack, and what its runtime ran it by; returns the folders.
+
+    Another user's stack is left to that user. Raises UserError.
+    """
+    with changing(stack.paths.run):
+        note = unconfirmed(stack)
+        if stack.config.runtime != note.is_now:
+            raise UserError(
+                f"the stack is on {stack.config.runtime}, and the move was to {note.is_now}: nothing was removed",
+                "`aistack move --back` returns to the old stack in good order",
+            )
+        removed = (*note.old, *((str(aside(stack)),) if note.aside else ()))
+        if not dry_run:
+            for folder in removed:
+                files.remove(Path(folder))
+            if old.paths == stack.paths:
+                old.runtime.leave()
+            files.remove(_place(stack))
+        return removed
 
 
 def move_back(stack: Stack, old: Stack, report: Report, news: ModelNews) -> None:
@@ -115,19 +132,16 @@ def move_back(stack: Stack, old: Stack, report: Report, news: ModelNews) -> None
 
     May be ended at any moment and called again.
     """
-    note = unconfirmed(stack)
-    down(stack, report)
-    for folder, copy in note.aside.items():
-        if Path(copy).exists():  # else the move ended before it, and the folder is as it was
-            files.copy_tree(Path(copy), Path(folder))
-    if old.paths == stack.paths:
-        _write_runtime(old.paths, note.was)
-    else:
-        files.remove(stack.paths.stack_toml)
-    files.remove(_place(stack))
-    files.remove(_aside(stack))
-    if old.paths == stack.paths:
-        up(old, report, news)
+    with changing(stack.paths.run):
+        note = unconfirmed(stack)
+        stack.runtime.down(report)
+        stack.runtime.leave()
+        for folder, copy in note.aside.items():
+            if Path(copy).exists():  # else the move ended before it, and the folder is as it was
+                files.copy_tree(Path(copy), Path(folder))
+        _forget_new(old, stack, note)
+        if old.paths == stack.paths:
+            bring_up(old, report, news)
 
 
 def old_paths(note: Note) -> Paths:
@@ -150,9 +164,12 @@ def _note(stack: Stack) -> Note | None:
 
 
 def _plan_note(old: Stack, new: Stack, planned: list[Copy]) -> Note:
-    shared = {str(copy.source): str(copy.target) for copy in planned if copy.target.is_relative_to(_aside(new))}
-    mine = [str(copy.source) for copy in planned if str(copy.source) not in shared] if old.paths == new.paths else []
-    return Note(str(old.paths.config), str(old.paths.data), old.config.runtime, new.config.runtime, mine, shared)
+    shared = {str(copy.source): str(copy.target) for copy in planned if copy.target.is_relative_to(aside(new))}
+    foreign = old.paths != new.paths
+    mine = [] if foreign else [str(copy.source) for copy in planned if str(copy.source) not in shared]
+    further = [new.paths.config / name for name in _OF_THE_SITE] if foreign else []
+    made = [str(path) for path in (*(copy.target for copy in planned), *further) if not path.exists()]
+    return Note(str(old.paths.config), str(old.paths.data), old.config.runtime, new.config.runtime, mine, shared, made)
 
 
 def _take_along(old: Stack, new: Stack, planned: list[Copy], report: Report) -> None:
@@ -162,49 +179,9 @@ def _take_along(old: Stack, new: Stack, planned: list[Copy], report: Report) -> 
         if wrong := files.tree_difference(copy.source, copy.target):
             raise UserError(f"the copy of {copy.source} is not the same: {wrong}", "look for errors of the disk: dmesg")
     if old.paths != new.paths:
-        for name in ("secrets", "tls", "stack.toml"):
+        for name in (*_OF_THE_SITE, "stack.toml"):
             files.copy_tree(old.paths.config / name, new.paths.config / name)
     _write_runtime(new.paths, new.config.runtime)
-
-
-def _refuse_foreign(old: Stack, new: Stack) -> None:
-    """Raise UserError unless another user's stack is down and there is none here yet."""
-    if new.paths.stack_toml.exists():
-        raise UserError(f"there is a {new.paths.stack_toml} already", "move it away if it is not a stack in use")
-    if any(seen.pid for seen in old.runtime.observe().values()):
-        raise UserError(f"the stack in {old.paths.data} runs", "let its user stop it first: `aistack down`")
-
-
-def copies(old: Stack, new: Stack) -> Iterator[Copy]:
-    """What a move copies."""
-    for service in old.plan.services:
-        for state in service.states:
-            source, target = old.runtime.state(service.name, state.name), new.runtime.state(service.name, state.name)
-            if not source.exists():
-                continue
-            # Two runtimes that share a folder: the old one's last state is kept aside, in case.
-            shared = target == source
-            yield Copy(service.name, source, _aside(new) / service.name / state.name if shared else target)
-    if old.runtime.models != new.runtime.models and old.runtime.models.exists():
-        yield Copy("models", old.runtime.models, new.runtime.models)
-
-
-def _need_room(planned: list[Copy]) -> None:
-    """Raise UserError when the copies would not fit on a disk that they go to."""
-    needed: dict[int, int] = {}
-    places: dict[int, Path] = {}
-    for copy in planned:
-        there = next(folder for folder in copy.target.parents if folder.exists())
-        device = there.stat().st_dev
-        places[device] = there
-        needed[device] = needed.get(device, 0) + files.tree_size(copy.source)
-    for device, there in places.items():
-        free = shutil.disk_usage(there).free
-        if needed[device] > free:
-            raise UserError(
-                f"moving takes {needed[device] / 1e9:.1f} GB for copies, and {there} has {free / 1e9:.1f} GB free",
-                "free some space; nothing was changed",
-            )
 
 
 def _write_runtime(paths: Paths, runtime: str) -> None:
@@ -228,7 +205,3 @@ def _refuse_unconfirmed(stack: Stack) -> None:
 
 def _place(stack: Stack) -> Path:
     return stack.paths.data / MOVED
-
-
-def _aside(stack: Stack) -> Path:
-    return stack.paths.data / "before-move"

@@ -26,26 +26,26 @@ def up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
     May be killed at any moment: the next call goes on from what it finds. Raises UserError.
     """
     stack.runtime.admit()
-    return bring_up(stack, report, model_news)
+    with changing(stack.paths.run):
+        return bring_up(stack, report, model_news)
 
 
 def bring_up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
-    """The same on a machine that was found fit already. Raises UserError."""
-    with changing(stack.paths.run):
-        # Before anything is installed or written: a port that is another's is the site's to settle.
-        _refuse_taken_ports(stack, stack.changes())
-        stack.runtime.install(stack.programs, report)
-        notes = ensure_certificate(stack)
-        stack.secrets.ensure(stack.plan.secret_names)
-        if stack.config.engine.kind == "llamacpp":
-            notes += fetch_wanted(stack, model_news)
-        wanted, steps = stack.rendered(), stack.changes()
-        work = {change.service for change in steps if change.step != "keep"}
-        stack.runtime.check([rendered for rendered in wanted if rendered.name in work])
-        stack.runtime.apply(wanted, steps, report)
-        if stack.config.engine.kind == "ollama":
-            notes += fetch_wanted(stack, model_news)
-        return Outcome(tuple(change for change in steps if change.step != "keep"), notes)
+    """The same on a machine that was found fit already, for one who holds the stack's lock. Raises UserError."""
+    # Before anything is installed or written: a port that is another's is the site's to settle.
+    _refuse_taken_ports(stack, stack.changes())
+    stack.runtime.install(stack.programs, report)
+    notes = ensure_certificate(stack)
+    stack.secrets.ensure(stack.plan.secret_names)
+    if stack.config.engine.kind == "llamacpp":
+        notes += fetch_wanted(stack, model_news)
+    wanted, steps = stack.rendered(), stack.changes()
+    work = {change.service for change in steps if change.step != "keep"}
+    stack.runtime.check([rendered for rendered in wanted if rendered.name in work])
+    stack.runtime.apply(wanted, steps, report)
+    if stack.config.engine.kind == "ollama":
+        notes += fetch_wanted(stack, model_news)
+    return Outcome(tuple(change for change in steps if change.step != "keep"), notes)
 
 
 def ensure_certificate(stack: Stack) -> tuple[str, ...]:

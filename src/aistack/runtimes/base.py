@@ -160,6 +160,10 @@ class Runtime(Protocol):
         """Stop everything; data stays."""
         ...
 
+    def leave(self) -> None:
+        """Remove what `apply` wrote for this runtime alone, when all is down; data, logs and programs stay."""
+        ...
+
     def logs(self, service: str, lines: int, follow: bool) -> Iterator[str]:
         """The last `lines` of a service's log, and with `follow` what comes after, until interrupted."""
         ...

@@ -1,7 +1,7 @@
 """The order of things: each service is begun when what it needs is healthy, and watched until it is, too."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,8 +56,9 @@ class _Progress:
 def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Change], report: Report) -> None:
     """Carry out `steps` and wait until every service of `wanted` is healthy; the others are taken to be.
 
-    One that fails does not stop those that can do without it, and gets its old settings again. Raises
-    ServiceError that names all that failed.
+    One that fails does not stop those that can do without it. In the end it gets its old settings again, and so
+    does what changed with it and has to do with it, which would not fit it any more. Raises ServiceError that
+    names all that failed.
     """
     for change in steps:
         if change.step == "stop":
@@ -73,17 +74,38 @@ def converge(actor: Actor, wanted: Sequence[RenderedService], steps: Sequence[Ch
                 open_ones.remove(rendered)
         if open_ones:
             time.sleep(_POLL_S)
+    _settle(actor, wanted, by_name, so_far)
     if so_far.failed:
-        for rendered in wanted:
-            change = by_name[rendered.name]
-            if rendered.name in so_far.failed and change.step in ("restart", "reload"):
-                told = _reverted(actor, rendered, change, begun=rendered.name in so_far.begun)
-                so_far.failed[rendered.name] += f" ({told})" if told else ""
         reasons = "; ".join(f"{name}: {why}" for name, why in so_far.failed.items())
         first = next(iter(so_far.failed))
         raise ServiceError(
             f"not everything came up: {reasons}", f"look at `aistack logs {first}`, or run `aistack doctor`"
         )
+
+
+def _settle(actor: Actor, wanted: Sequence[RenderedService], by_name: Mapping[str, Change], so_far: _Progress) -> None:
+    """Take back what failed with all that belongs to it, and let the others stand."""
+    changed = [rendered for rendered in wanted if by_name[rendered.name].step in ("restart", "reload")]
+    undone = _together(changed, so_far.failed)
+    for rendered in wanted:
+        if rendered.name in so_far.healthy and rendered.name not in undone:
+            actor.settled(rendered.name)
+    for rendered in changed:
+        name = rendered.name
+        if name in undone and (told := _reverted(actor, rendered, by_name[name], begun=name in so_far.begun)):
+            so_far.failed[name] = f"{so_far.failed.get(name, 'it changed together with these')} ({told})"
+
+
+def _together(changed: Sequence[RenderedService], failed: Mapping[str, str]) -> set[str]:
+    """Those of `changed` that failed, and those that need or talk to one of them, or it to them, and so on."""
+    links = {(one.name, other) for one in changed for other in (*one.service.after, *one.service.talks_to)}
+    links |= {(other, one) for one, other in links}
+    found = {rendered.name for rendered in changed if rendered.name in failed}
+    left = {rendered.name for rendered in changed} - found
+    while more := {name for name in left if any((name, other) in links for other in found)}:
+        found |= more
+        left -= more
+    return found
 
 
 def _advance(actor: Actor, rendered: RenderedService, change: Change, so_far: _Progress, report: Report) -> bool:
@@ -104,7 +126,6 @@ def _advance(actor: Actor, rendered: RenderedService, change: Change, so_far: _P
     reason = actor.awaited(name) or actor.health(rendered)
     if reason is None:
         so_far.healthy.add(name)
-        actor.settled(name)
         report(Progress(name, "healthy"))
         return True
     waited = time.monotonic() - so_far.begun[name]

@@ -59,7 +59,7 @@ class ProcessRuntime(OnThisMachine):
     def health(self, rendered: RenderedService) -> str | None:
         """Asks the service itself, where it was told to listen."""
         spec = read_spec(self._spec(rendered.name))
-        return probe.ask(spec.health if spec else self._health_url(rendered.service))
+        return probe.ask(spec.health if spec else self._health_url(rendered))
 
     def awaited(self, name: str) -> str | None:
         """Another process of the service may still be answering: one that a killed supervisor left behind."""
@@ -179,6 +179,11 @@ class ProcessRuntime(OnThisMachine):
             report(Progress(name, "stopped"))
         supervisor.shut_down()
 
+    def leave(self) -> None:
+        """What supervisord and the launcher read."""
+        for path in (self.supervisor.configuration, self._spec("").parent, self._record("").parent):
+            files.remove(path)
+
     def logs(self, service: str, lines: int, follow: bool) -> Iterator[str]:
         """The end of the service's log, and what follows."""
         return journal.read(self.paths.logs / f"{service}.log", lines, follow)
@@ -198,8 +203,8 @@ class ProcessRuntime(OnThisMachine):
         if spec := read_spec(self._spec(rendered.name)):
             self.previous.keep(rendered.name, [Path(file.path) for file in self._files(rendered)], spec.health)
 
-    def _health_url(self, service: Service) -> str:
-        return self.url(service.name, service.health.port) + service.health.path
+    def _health_url(self, rendered: RenderedService) -> str:
+        return self.url(rendered.name, rendered.service.health.port) + rendered.health
 
     def _write(self, rendered: RenderedService) -> None:
         self._make_folders(rendered.service)
@@ -230,7 +235,7 @@ class ProcessRuntime(OnThisMachine):
             restart_hash=rendered.restart_hash,
             reload_hash=rendered.reload_hash,
             stop_seconds=service.stop_seconds,
-            health=self._health_url(service),
+            health=self._health_url(rendered),
         )
 
     def _make_folders(self, service: Service) -> None:

@@ -11,14 +11,17 @@ from urllib.parse import urlsplit
 
 
 def ask(url: str, timeout_s: float = 2.0) -> str | None:
-    """GET `url` (plain http): None when it answers 200, else in a few words what came instead."""
+    """GET `url` (plain http): None when it answers 200, else in a few words what came instead.
+
+    A fragment of `url` is what the answer must hold.
+    """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
         # Ollama refuses a Host header that is neither its own name nor an address of this machine.
         connection.request("GET", parts.path or "/", headers={"Connection": "close"})
         response = connection.getresponse()
-        response.read(65536)
+        answer = response.read(65536)
     except TimeoutError:
         return f"no answer within {timeout_s:g} s"
     except ConnectionRefusedError:
@@ -27,7 +30,9 @@ def ask(url: str, timeout_s: float = 2.0) -> str | None:
         return f"{type(error).__name__}: {error}"
     finally:
         connection.close()
-    return None if response.status == 200 else f"it answers {response.status}"
+    if response.status != 200:
+        return f"it answers {response.status}"
+    return None if parts.fragment.encode() in answer else "it has not loaded what it was last given"
 
 
 def wait(

@@ -93,10 +93,12 @@ class SmallActor:
         return "as before" if begun else ""
 
 
-def wanted(site: Site, name: str, *after: str, start_seconds: float = 30.0) -> RenderedService:
+def wanted(
+    site: Site, name: str, *after: str, talks_to: tuple[str, ...] = (), start_seconds: float = 30.0
+) -> RenderedService:
     health = Health(f"/{name}", start_seconds=start_seconds)
     ports = (Port("http", site.port),)
-    service = Service(name, name, InstalledProgram(name, ""), (), ports, health, after=after)
+    service = Service(name, name, InstalledProgram(name, ""), (), ports, health, after=after, talks_to=talks_to)
     return RenderedService(service, (name,), {}, {}, (), (), "", "")
 
 
@@ -215,3 +217,28 @@ def test_a_step_that_cannot_be_begun_fails_that_service_and_reverts_it(site: Sit
     assert actor.settled_ones == ["chat"]
     assert "revert nginx, begun" in actor.asked
     assert "revert chat, begun" not in actor.asked
+
+
+@pytest.mark.parametrize("failing", ["gateway", "chat"])
+def test_what_changed_together_with_one_that_fails_is_taken_back_too(site: Site, failing: str) -> None:
+    services = [
+        wanted(site, "gateway", start_seconds=0.3),
+        wanted(site, "chat", talks_to=("gateway",), start_seconds=0.3),
+        wanted(site, "nginx", talks_to=("chat",)),
+        wanted(site, "chromadb"),
+    ]
+    site.dead = {failing}
+    actor = SmallActor(site)
+    with pytest.raises(ServiceError, match=r"nginx: it changed together with these \(as before\)"):
+        converge(actor, services, steps(services, "restart"), lambda _: None)
+    assert actor.asked[-3:] == ["revert gateway, begun", "revert chat, begun", "revert nginx, begun"]
+    assert actor.settled_ones == ["chromadb"]
+
+
+def test_one_that_did_not_change_and_fails_takes_nothing_back(site: Site) -> None:
+    services = [wanted(site, "exporter", start_seconds=0.3), wanted(site, "prometheus", talks_to=("exporter",))]
+    site.dead = {"exporter"}
+    actor = SmallActor(site)
+    with pytest.raises(ServiceError, match=r"^not everything came up: exporter: it answers 503 after 0 s$"):
+        converge(actor, services, [*steps(services[:1], "keep"), *steps(services[1:], "restart")], lambda _: None)
+    assert "prometheus" in actor.settled_ones

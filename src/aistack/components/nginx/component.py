@@ -53,7 +53,7 @@ def services(config: Config) -> tuple[Service, ...]:
                 ),
             ),
             handed=("certificate", "certificate_key"),
-            health=Health("/health", port="status"),
+            health=Health("/health", port="status", tells_loaded=True),
             after=("gateway",),
             talks_to=("gateway", "chat", "prometheus"),
             image=Image("nginx", "1.28.0", ("nginx",), "curl", instead=config.images.nginx),

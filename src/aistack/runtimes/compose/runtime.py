@@ -138,7 +138,8 @@ class ComposeRuntime:
             return "it does not run"
         if container.state != "running" or not container.addresses:
             return f"it is {container.state}: {container.said}"
-        reason = probe.ask(f"http://{self._address(rendered.name, container)}:{container.health_address}")
+        loaded = f"#{self._loaded(rendered.name, container)}" if rendered.service.health.tells_loaded else ""
+        reason = probe.ask(f"http://{self._address(rendered.name, container)}:{container.health_address}{loaded}")
         if reason and container.health in ("healthy", "") and self.docker.rootless:
             return None
         return reason
@@ -233,6 +234,13 @@ class ComposeRuntime:
         for name in found:
             report(Progress(name, "stopped"))
 
+    def leave(self) -> None:
+        """What Compose and the containers read, and nobody else."""
+        for path in (".env", "image", "handed"):
+            files.remove(self.paths.generated / path)
+        files.remove(self.compose_file)
+        files.remove(self._note("").parent)
+
     def logs(self, service: str, lines: int, follow: bool) -> Iterator[str]:
         """From Docker, which keeps a log as long as its container. Raises ServiceError when there is none."""
         container = self.docker.containers().get(service)
@@ -249,11 +257,13 @@ class ComposeRuntime:
         state = _STATES[container.state]
         if state != "running":
             return Observed(state, note=container.said)
-        loaded = container.reload_hash
-        note = _read(self._note(name))
-        if note.get("container") == container.id:
-            loaded = note["reload_hash"]
+        loaded = self._loaded(name, container)
         return Observed(state, container.pid, container.since, container.restart_hash, loaded)
+
+    def _loaded(self, name: str, container: Container) -> str:
+        """The hash of what it was last told to load."""
+        note = _read(self._note(name))
+        return note["reload_hash"] if note.get("container") == container.id else container.reload_hash
 
     def _start(self, rendered: RenderedService) -> None:
         """Docker's refusal fails this service alone, and is told when its time comes."""

@@ -209,6 +209,13 @@ class SystemdRuntime(OnThisMachine):
         for name in names:
             report(Progress(name, "stopped"))
 
+    def leave(self) -> None:
+        """Units and users' list; an administrator's drop-ins stay, and so do the users."""
+        ours = [name for name in self.observe() if self._told(name)]
+        for path in (*map(self._unit, ours), UNITS / TARGET, _USERS, STARTED):
+            files.remove(path)
+        _systemctl("daemon-reload")
+
     def logs(self, service: str, count: int, follow: bool) -> Iterator[str]:
         """From the journal."""
         argv = ["journalctl", "-u", unit_name(service), "-n", str(count), "-o", "short-iso", "--no-pager"]

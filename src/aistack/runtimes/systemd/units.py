@@ -93,8 +93,7 @@ def unit(rendered: RenderedService, place: SystemdPlacement, systemd_version: in
 
 def health_url(rendered: RenderedService, place: SystemdPlacement) -> str:
     """Where the service tells whether it is well."""
-    health = rendered.service.health
-    return place.url(rendered.name, health.port) + health.path
+    return place.url(rendered.name, rendered.service.health.port) + rendered.health
 
 
 def _unit_section(rendered: RenderedService) -> Iterator[str]:
