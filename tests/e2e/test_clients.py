@@ -1,4 +1,4 @@
-"""The official clients of OpenAI and of Ollama, unmodified, through nginx over TLS."""
+"""The official clients of OpenAI, Anthropic and Ollama, unmodified, through nginx over TLS."""
 
 import base64
 import json
@@ -10,6 +10,8 @@ from typing import Literal
 
 import httpx2
 import pytest
+from anthropic import Anthropic
+from anthropic.types import TextBlock
 from ollama import Client as OllamaClient
 from ollama import ResponseError
 from openai import AuthenticationError, NotFoundError, Omit, OpenAI, omit
@@ -43,6 +45,14 @@ def openai(stack: RealStack, trust: ssl.SSLContext, key: str) -> Iterator[OpenAI
 def ollama(stack: RealStack, trust: ssl.SSLContext, key: str) -> Iterator[OllamaClient]:
     """Ollama's client, as its documentation sets it up for a server behind a proxy."""
     with ollama_client(stack, trust, f"Bearer {key}") as client:
+        yield client
+
+
+@pytest.fixture(scope="module", params=["", "/api"], ids=["root", "api"])
+def anthropic(stack: RealStack, trust: ssl.SSLContext, key: str, request: pytest.FixtureRequest) -> Iterator[Anthropic]:
+    """Anthropic's client, as its documentation sets it up for another address, at both of ours."""
+    http = httpx2.Client(verify=trust, timeout=120)
+    with Anthropic(base_url=f"{stack.url}{request.param}", api_key=key, max_retries=0, http_client=http) as client:
         yield client
 
 
@@ -96,6 +106,37 @@ def test_the_openai_client_is_told_that_a_model_is_unknown(openai: OpenAI) -> No
         openai.chat.completions.create(model="gpt-4o", messages=[QUESTION])
     assert refused.value.code == "model_not_found"
     assert "gpt-4o" in refused.value.message
+
+
+def test_the_openai_client_gets_the_same_response_whole_and_in_pieces(openai: OpenAI) -> None:
+    whole = openai.responses.create(model="demo", input="Tell me about the sea.", max_output_tokens=24, temperature=0)
+    with openai.responses.stream(
+        model="demo", input="Tell me about the sea.", max_output_tokens=24, temperature=0
+    ) as stream:
+        pieces = [event.delta for event in stream if event.type == "response.output_text.delta"]
+    assert len(pieces) > 5
+    assert "".join(pieces) == whole.output_text
+
+
+def test_the_anthropic_client_gets_the_same_message_whole_and_in_pieces(anthropic: Anthropic) -> None:
+    wish = {"temperature": 0}
+    whole = anthropic.messages.create(model="demo", max_tokens=24, messages=[QUESTION], extra_body=wish)
+    with anthropic.messages.stream(model="demo", max_tokens=24, messages=[QUESTION], extra_body=wish) as stream:
+        pieces = list(stream.text_stream)
+    assert len(pieces) > 5
+    assert "".join(pieces) == "".join(block.text for block in whole.content if isinstance(block, TextBlock))
+    counted = anthropic.messages.count_tokens(model="demo", messages=[QUESTION])
+    assert counted.input_tokens == whole.usage.input_tokens
+
+
+def test_the_description_of_the_api_is_there_for_programs_and_for_people(
+    stack: RealStack, trust: ssl.SSLContext
+) -> None:
+    with httpx2.Client(base_url=stack.url, verify=trust) as client:
+        assert "/v1/messages" in client.get("/openapi.json").raise_for_status().json()["paths"]
+        page = client.get("/docs").raise_for_status()
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "/v1/messages" in page.text
 
 
 # Unless told otherwise the client asks for base64 and decodes it.

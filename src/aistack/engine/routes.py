@@ -23,6 +23,7 @@ from aistack.models.names import canonical
 # What each path needs of a model: llama.cpp's own refusals name its command line, which is not ours.
 _RELAYED = {
     "/v1/chat/completions": "chat",
+    "/v1/chat/completions/input_tokens": "chat",
     "/v1/completions": "chat",
     "/apply-template": "chat",
     "/v1/embeddings": "embedding",

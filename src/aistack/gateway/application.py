@@ -5,12 +5,22 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from aistack.gateway import management, ollama_embeddings, ollama_surface, openai_surface, truncation
+from aistack.gateway import (
+    anthropic_surface,
+    description_surface,
+    management,
+    ollama_embeddings,
+    ollama_surface,
+    openai_surface,
+    rerank,
+    responses_surface,
+    truncation,
+)
 from aistack.gateway.access_log import line
 from aistack.gateway.batches import Batches
 from aistack.gateway.exchange import Exchange, Message, Receive, Send
 from aistack.gateway.metrics import CONTENT_TYPE
-from aistack.gateway.refusals import ClientGone, Refusal, ollama_error, openai_error
+from aistack.gateway.refusals import ClientGone, Refusal, anthropic_error, ollama_error, openai_error
 from aistack.gateway.routes import Match, Route, Surface, find, surface_of
 from aistack.gateway.services import Services
 
@@ -24,7 +34,9 @@ _log = logging.getLogger("aistack.gateway")
 _CHALLENGES = {
     Surface.OLLAMA: (b"www-authenticate", b'Basic realm="aistack"'),
     Surface.OPENAI: (b"www-authenticate", b'Bearer realm="aistack"'),
+    Surface.ANTHROPIC: (b"www-authenticate", b'Bearer realm="aistack"'),
 }
+_ERRORS = {Surface.ANTHROPIC: anthropic_error, Surface.OLLAMA: ollama_error}
 _UNKNOWN = "unknown"
 
 
@@ -50,6 +62,8 @@ async def _authorize_admin(exchange: Exchange, services: Services) -> None:
 
 
 _OPEN: dict[str, Handler] = {
+    "openapi": description_surface.openapi,
+    "docs": description_surface.docs,
     "health": _health,
     "live": _live,
     "metrics": _metrics,
@@ -61,6 +75,10 @@ _PROTECTED: dict[tuple[Surface, str], Handler] = {
         (Surface.OPENAI, name): partial(openai_surface.generation, operation=name)
         for name in ("chat/completions", "completions", "embeddings")
     },
+    (Surface.OPENAI, "responses"): responses_surface.responses,
+    (Surface.OPENAI, "rerank"): rerank.rerank,
+    (Surface.ANTHROPIC, "messages"): anthropic_surface.messages,
+    (Surface.ANTHROPIC, "messages/count_tokens"): anthropic_surface.count_tokens,
     (Surface.OLLAMA, "root"): ollama_surface.root,
     (Surface.OLLAMA, "version"): ollama_surface.version,
     (Surface.OLLAMA, "tags"): ollama_surface.tags,
@@ -150,5 +168,4 @@ async def _refuse(exchange: Exchange, match: Match | None, refusal: Refusal) -> 
     headers = refusal.headers
     if refusal.status == 401 and (challenge := _CHALLENGES.get(surface)):
         headers = (*headers, challenge)
-    body = ollama_error(refusal) if surface is Surface.OLLAMA else openai_error(refusal)
-    await exchange.reply(refusal.status, body, headers=headers)
+    await exchange.reply(refusal.status, _ERRORS.get(surface, openai_error)(refusal), headers=headers)

@@ -16,6 +16,7 @@ from aistack.gateway.refusals import Refusal, bad_request
 from aistack.gateway.relay import relay
 from aistack.gateway.services import Services, name_for
 from aistack.gateway.translation import describe, options, replies, requests
+from aistack.gateway.translation.fields import encoded
 from aistack.gateway.translation.replies import Shape, chat_shape, generate_shape
 from aistack.gateway.translation.requests import Translated
 from aistack.gateway.translation.streams import LineStream
@@ -61,7 +62,7 @@ async def show(exchange: Exchange, services: Services) -> None:
     body, _ = await exchange.json(services.body_limit)
     state, model = await services.target(exchange, body.get("model") or body.get("name"))
     if state.node.kind == "ollama":
-        data = orjson.dumps({**body, "model": model.id})
+        data = encoded({**body, "model": model.id})
         return await exchange.while_connected(sent_on(exchange, state, "/api/show", data))
     item = model.openai
     if state.node.kind == "llamacpp":
@@ -115,7 +116,7 @@ async def pass_on(
     wanted = body.get("options")
     limit = wanted.get("num_ctx") if isinstance(wanted, dict) else None
     truncation.guard(exchange, body, size, limit if isinstance(limit, int) else model.reads, refuse=refuse)
-    data = orjson.dumps({**body, "model": name_for(body["model"], state, model)})
+    data = encoded({**body, "model": name_for(body["model"], state, model)})
     async with state.peer.request("POST", path, data) as response:
         await relay(exchange, response, state.node, refuse=refuse)
 
@@ -133,7 +134,7 @@ async def _generate(
     if requests.streamed(body):
         return await _streamed(exchange, state, body, translated)
     document = await state.peer.json("POST", translated.path, translated.body)
-    line = replies.whole(body["model"], document, translated.shape, exchange.started_at)
+    line = replies.whole(body["model"], document, translated.shape, exchange.started_at, translated.echo)
     exchange.tokens = counts_of(document.get("usage"))
     truncation.judge(exchange, refuse=services.settings.refuse_truncation)
     return await exchange.reply(200, orjson.dumps(line))
@@ -141,7 +142,7 @@ async def _generate(
 
 async def _streamed(exchange: Exchange, state: NodeState, body: Json, translated: Translated) -> None:
     lines = LineStream(body["model"], translated.shape, exchange.started_at)
-    async with state.peer.request("POST", translated.path, orjson.dumps(translated.body)) as response:
+    async with state.peer.request("POST", translated.path, encoded(translated.body)) as response:
         if response.status >= 300:
             raise await refusal_of(response, state.node)
         if response.content_type != "text/event-stream":

@@ -11,6 +11,7 @@ from aistack.gateway.listing import Model
 from aistack.gateway.node_state import NodeState
 from aistack.gateway.relay import relay
 from aistack.gateway.services import Services, name_for
+from aistack.gateway.translation.fields import encoded
 from aistack.gateway.translation.messages import require_inline_media
 
 
@@ -39,7 +40,7 @@ async def generation(exchange: Exchange, services: Services, operation: str) -> 
     async def attempt(state: NodeState, model: Model) -> None:
         truncation.guard(exchange, body, len(raw), model.reads, refuse=refuse)
         body["model"] = name_for(name, state, model)
-        async with state.peer.request("POST", f"/v1/{operation}", orjson.dumps(body)) as response:
+        async with state.peer.request("POST", f"/v1/{operation}", encoded(body)) as response:
             await relay(exchange, response, state.node, hide_usage=hide_usage, refuse=refuse)
 
     await services.serve(exchange, name, attempt)

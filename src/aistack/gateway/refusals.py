@@ -12,6 +12,15 @@ _OPENAI_TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 class Refusal(Exception):
@@ -76,3 +85,10 @@ def openai_error(refusal: Refusal) -> bytes:
 def ollama_error(refusal: Refusal) -> bytes:
     """The refusal as Ollama's `{"error": "..."}`."""
     return orjson.dumps({"error": refusal.message})
+
+
+def anthropic_error(refusal: Refusal) -> bytes:
+    """The refusal as Anthropic's `{"type": "error", "error": {type, message}}`."""
+    default = "api_error" if refusal.status >= 500 else "invalid_request_error"
+    kind = _ANTHROPIC_TYPES.get(refusal.status, default)
+    return orjson.dumps({"type": "error", "error": {"type": kind, "message": refusal.message}})

@@ -12,6 +12,7 @@ class Surface(StrEnum):
     """Whose manners an answer follows."""
 
     OPENAI = "openai"
+    ANTHROPIC = "anthropic"
     OLLAMA = "ollama"
     SERVICE = "service"
 
@@ -42,7 +43,7 @@ class Match:
 
 
 # `/ollama/v1` is there because Ollama itself serves OpenAI's surface below its own root.
-_OPENAI_ROOTS = ("/v1", "/api/v1", "/ollama/v1")
+_ROOTS = ("/v1", "/api/v1", "/ollama/v1")
 _OLLAMA_ROOT = "/ollama/api"
 _READ = ("GET", "HEAD")
 _WRITE = ("POST",)
@@ -54,6 +55,13 @@ _OPENAI = {
     "chat/completions": _WRITE,
     "completions": _WRITE,
     "embeddings": _WRITE,
+    "responses": _WRITE,
+    "rerank": _WRITE,
+}
+# Below the same roots.
+_ANTHROPIC = {
+    "messages": _WRITE,
+    "messages/count_tokens": _WRITE,
 }
 _OLLAMA = {
     "version": _READ,
@@ -73,6 +81,8 @@ _MANAGEMENT = {
     "delete": ("DELETE",),
 }
 _SERVICE = {
+    "/openapi.json": Route(Surface.SERVICE, "openapi", _READ),
+    "/docs": Route(Surface.SERVICE, "docs", _READ),
     "/health": Route(Surface.SERVICE, "health", _READ),
     "/health/live": Route(Surface.SERVICE, "live", _READ),
     "/metrics": Route(Surface.SERVICE, "metrics", _READ),
@@ -88,9 +98,11 @@ _DISGUISED = Route(Surface.OLLAMA, "management", (), management=True)
 
 def _table() -> dict[str, Match]:
     table = {path: Match(route) for path, route in _SERVICE.items()}
-    for root in _OPENAI_ROOTS:
+    for root in _ROOTS:
         for name, methods in _OPENAI.items():
             table[f"{root}/{name}"] = Match(Route(Surface.OPENAI, name, methods))
+        for name, methods in _ANTHROPIC.items():
+            table[f"{root}/{name}"] = Match(Route(Surface.ANTHROPIC, name, methods))
     for name, methods in _OLLAMA.items():
         table[f"{_OLLAMA_ROOT}/{name}"] = Match(Route(Surface.OLLAMA, name, methods))
     for name, methods in _MANAGEMENT.items():
@@ -100,13 +112,19 @@ def _table() -> dict[str, Match]:
 
 
 _TABLE = _table()
+# Every path that is served, with its route; of two paths that are the same only the first.
+PATHS: tuple[tuple[str, Route], ...] = (
+    *((path, match.route) for path, match in _TABLE.items() if not path.startswith(_ROOTS[1:]) and path != "/ollama/"),
+    (f"{_ROOTS[0]}/models/{{id}}", _MODEL),
+    (f"{_OLLAMA_ROOT}/blobs/{{digest}}", _BLOB),
+)
 
 
 def find(path: str) -> Match | None:
     """The route of a path, or None. Takes any string."""
     if match := _TABLE.get(path):
         return match
-    for root in _OPENAI_ROOTS:
+    for root in _ROOTS:
         prefix = f"{root}/models/"
         if path.startswith(prefix) and len(path) > len(prefix):
             return Match(_MODEL, path[len(prefix) :])

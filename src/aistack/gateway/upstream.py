@@ -11,6 +11,7 @@ import orjson
 from aistack.gateway.http_client import FAILURES, Answer, ConnectTimeout, HttpClient
 from aistack.gateway.refusals import Refusal, node_down
 from aistack.gateway.settings import Node, read_secret
+from aistack.gateway.translation.fields import encoded
 
 CONNECT_TIMEOUT_S = 5.0
 # Between two bytes of an answer: a big model reading a long prompt on a slow machine is silent for long.
@@ -19,6 +20,8 @@ READ_TIMEOUT_S = 1800.0
 KEEP_ALIVE_S = 4.0
 
 _TOO_LONG = "too large to process"
+# What llama.cpp says, with 500, about mistakes of the caller.
+_MISTAKES = ("Failed to parse ", "input is not supported")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -49,8 +52,8 @@ class Peer:
 
     async def json(self, method: str, path: str, body: Any = None, timeout_s: float | None = None) -> Any:
         """The JSON that the node answers with; `timeout_s` bounds the whole exchange (None: only connecting and
-        silence are bounded). Raises Refusal: the node's own error, or 502, 503, 504."""
-        data = None if body is None else orjson.dumps(body)
+        silence are bounded). Raises Refusal: 400, the node's own error, or 502 to 504."""
+        data = None if body is None else encoded(body)
         try:
             async with asyncio.timeout(timeout_s), self.request(method, path, data) as response:
                 return parsed(await whole(response, self.node), self.node)
@@ -141,6 +144,8 @@ async def refusal_of(response: Answer, node: Node) -> Refusal:
     if _TOO_LONG in message:
         # llama.cpp says 500, and clients would try the same text again.
         status, code = 400, "context_length_exceeded"
+    elif status == 500 and any(mistake in message for mistake in _MISTAKES):
+        status = 400
     message = message or f"engine node '{node.name}' answered with status {status}"
     retry_after = response.headers.get("retry-after")
     headers = ((b"retry-after", retry_after.encode("latin-1")),) if retry_after else ()

@@ -34,13 +34,17 @@ Floats = npt.NDArray[np.float32]
 Token = tuple[str, gguf.TokenType, str]  # text as the vocabulary has it, type, kind of word
 
 
-def write_demo(path: Path) -> None:
-    """Write the demo model to `path`, the same bytes each time. Raises OSError when it cannot."""
+def write_demo(path: Path, template: str = _TEMPLATE) -> None:
+    """Write the demo model to `path`, the same bytes each time. Raises OSError when it cannot.
+
+    `template` is its chat template, in Jinja's language.
+    """
     tokens = vocabulary()
     random = np.random.default_rng(_SEED)
     writer = gguf.GGUFWriter(path, "llama")
     _describe(writer)
     _add_vocabulary(writer, tokens)
+    writer.add_chat_template(template)
     embedding = _embeddings(tokens, random)
     writer.add_tensor("token_embd.weight", embedding)
     writer.add_tensor("output.weight", _output(tokens, random))
@@ -93,7 +97,6 @@ def _add_vocabulary(writer: gguf.GGUFWriter, tokens: list[Token]) -> None:
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(True)
-    writer.add_chat_template(_TEMPLATE)
 
 
 def _kinds() -> list[str]:

@@ -19,6 +19,7 @@ from aistack.models.demo import write_demo
 
 from .processes import Gateway, Process, StartGateway, StartProgram, address, free_port, stop, wait_for
 from .scripted import ScriptedUpstream
+from .small_models import write_talker, write_tiny_rerank
 from .tiny_model import write_tiny_embed
 
 INTERNAL_KEY = "internal-key-of-the-tests"
@@ -96,12 +97,14 @@ def _gateway(start_program: StartProgram, where: Path, nodes: list[dict[str, Any
 
 @pytest.fixture(scope="session")
 def engine(folder: Path, start_program: StartProgram) -> str:
-    """The address of our engine, with the models `demo`, `acme/words:q4` and `tiny-embed`."""
+    """The address of our engine, with the models `demo`, `acme/words:q4`, `talker`, `tiny-embed`, `tiny-rerank`."""
     models = folder / "models"
     models.mkdir()
     write_demo(models / "demo.gguf")
     write_demo(models / "acme%2Fwords%3Aq4.gguf")
+    write_talker(models / "talker.gguf")
     write_tiny_embed(models / "tiny-embed.gguf")
+    write_tiny_rerank(models / "tiny-rerank.gguf")
     port = free_port()
     settings = {
         "host": "127.0.0.1", "port": port, "models_dir": str(models), "run_dir": str(folder / "run"),

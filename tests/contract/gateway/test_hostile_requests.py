@@ -1,5 +1,6 @@
 """Requests that no honest client sends, byte for byte over a socket: none gets what it is after."""
 
+import json
 import socket
 from urllib.parse import urlsplit
 
@@ -28,6 +29,8 @@ def get(path: str, *headers: str) -> str:
 
 
 BEARER = "Authorization: Bearer KEY"
+# More than any model of these tests can read.
+LONG = "a " * 9000
 SERVICE = "Authorization: Bearer INTERNAL"
 
 
@@ -78,7 +81,7 @@ def test_a_header_that_says_who_asks_may_come_only_once(over_engine: Gateway, re
         "/x/../v1/models", "/v1/models;x", "/v1%2f%2fmodels", "/%2e%2e/v1/models",
         "/v1/%6dodels%00", "/v1", "/", "/engine/loaded", "/slots", "/props", "/internal",
         "/internal/", "/metrics/", "/health/", "/ollama/api", "/ollama/api/", "/ollama/v2/models",
-        "/ollama/metrics", "/api/tags", "/api/chat", "/ollama/api/tags/0", "/v1/rerank", "/docs",
+        "/ollama/metrics", "/api/tags", "/api/chat", "/ollama/api/tags/0", "/v1/reranks", "/docs/",
         "/v1/\xe4",
     ],
 )  # fmt: skip
@@ -143,7 +146,13 @@ def test_a_body_whose_length_is_in_doubt_is_refused(over_engine: Gateway, framin
     "body",
     ["", "{", "[]", '"x"', "null", "{}", '{"model":1}', '{"model":""}', '{"model":null}', "[" * 100_000],
 )
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/ollama/api/chat", "/ollama/api/show"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions", "/v1/embeddings", "/v1/messages", "/v1/messages/count_tokens", "/v1/responses",
+        "/v1/rerank", "/ollama/api/chat", "/ollama/api/show",
+    ],
+)  # fmt: skip
 def test_a_body_that_names_no_model_is_400(over_engine: Gateway, path: str, body: str) -> None:
     request = f"POST {path} HTTP/1.1\nHost: x\nConnection: close\n{BEARER}\nContent-Length: {len(body)}\n\n{body}"
     assert status_of(over_engine, request) == 400
@@ -180,3 +189,46 @@ def test_a_body_that_names_no_model_is_400(over_engine: Gateway, path: str, body
 def test_a_mistake_in_an_ollama_request_is_400(over_engine: Gateway, path: str, body: str) -> None:
     head = f"POST /ollama/api/{path} HTTP/1.1\nHost: x\nConnection: close\n{BEARER}\nContent-Length: {len(body)}"
     assert status_of(over_engine, f"{head}\n\n{body}") == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/rerank", '{"model":"tiny-rerank","query":7,"documents":["x"]}'),
+        ("/v1/rerank", '{"model":"tiny-rerank","query":"x","documents":"x"}'),
+        ("/v1/rerank", '{"model":"tiny-rerank","query":"x","documents":[]}'),
+        ("/v1/rerank", '{"model":"tiny-rerank","query":"x","documents":["x",7]}'),
+        ("/v1/rerank", '{"model":"tiny-rerank","query":"x","documents":["x"],"top_n":0}'),
+        ("/v1/rerank", '{"model":"tiny-rerank","query":"x","documents":["' + "a b " * 200 + '"]}'),
+        ("/v1/messages", '{"model":"demo","max_tokens":1,"messages":[{"role":"user","content":[{"type":"image"}]}]}'),
+        ("/v1/messages", '{"model":"demo","max_tokens":1,"messages":[{"role":"user","content":"' + LONG + '"}]}'),
+        ("/v1/responses", '{"model":"demo","input":"' + LONG + '"}'),
+        ("/v1/responses", '{"model":"demo","input":"x","text":{"format":{"type":"json_schema","schema":{"type":7}}}}'),
+        ("/v1/chat/completions", '{"model":"demo","messages":[{"role":7,"content":"x"}]}'),
+        ("/v1/chat/completions", '{"model":"demo","messages":[{"role":"user","content":"x"}],"tools":[7]}'),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_another_request_is_400_too(over_engine: Gateway, path: str, body: str) -> None:
+    head = f"POST {path} HTTP/1.1\nHost: x\nConnection: close\n{BEARER}\nContent-Length: {len(body)}"
+    assert status_of(over_engine, f"{head}\n\n{body}") == 400
+
+
+@pytest.mark.parametrize("path", ["/ollama/api/chat", "/v1/messages", "/v1/messages/count_tokens", "/v1/responses"])
+def test_what_is_nested_too_deeply_is_400(over_engine: Gateway, path: str) -> None:
+    deep = '{"a":' * 400 + "1" + "}" * 400
+    tools = {
+        "/ollama/api/chat": f'{{"type":"function","function":{{"name":"n","parameters":{deep}}}}}',
+        "/v1/responses": f'{{"type":"function","name":"n","parameters":{deep}}}',
+    }.get(path, f'{{"name":"n","input_schema":{deep}}}')
+    asked = '"messages":[{"role":"user","content":"x"}],"input":"x","max_tokens":1'
+    body = f'{{"model":"demo","tools":[{tools}],{asked}}}'
+    head = f"POST {path} HTTP/1.1\nHost: x\nConnection: close\n{BEARER}\nContent-Length: {len(body)}"
+    assert status_of(over_engine, f"{head}\n\n{body}") == 400
+
+
+@pytest.mark.parametrize("root", ["/v1", "/api/v1", "/ollama/v1"])
+def test_without_a_key_anthropics_surface_refuses_in_its_own_shape(over_engine: Gateway, root: str) -> None:
+    status, headers, body = over_engine.ask("POST", f"{root}/messages", {}, {"anthropic-version": "2023-06-01"})
+    assert status == 401
+    assert "www-authenticate" in headers
+    assert json.loads(body)["error"]["type"] == "authentication_error"

@@ -35,6 +35,8 @@ def test_lists_the_models_with_tags(client: ollama.Client) -> None:
         "demo:latest",
         "tiny-embed:latest",
         "acme/words:q4",
+        "talker:latest",
+        "tiny-rerank:latest",
     ]
 
 
@@ -175,6 +177,42 @@ def test_keep_alive_for_ever_has_a_date_that_clients_can_read(over_our_engine: o
     assert entry.expires_at is not None
     assert entry.expires_at.year > 2100
     over_our_engine.generate("demo", keep_alive="5m")
+
+
+def test_goes_on_from_a_beginning_without_repeating_it(over_our_engine: ollama.Client) -> None:
+    begun = [*QUESTION, {"role": "assistant", "content": "The quick"}]
+    whole = over_our_engine.chat("demo", begun, options={"num_predict": 5, "temperature": 0}).message.content
+    pieces = over_our_engine.chat("demo", begun, options={"num_predict": 5, "temperature": 0}, stream=True)
+    assert whole
+    assert not whole.startswith("The quick")
+    assert "".join(piece.message.content or "" for piece in pieces) == whole
+
+
+def test_thoughts_are_told_apart_and_can_be_switched_off(over_our_engine: ollama.Client) -> None:
+    thought = over_our_engine.chat("talker", QUESTION, think=True, options={"num_predict": 6}).message
+    assert (bool(thought.thinking), thought.content) == (True, "")
+    lines = list(over_our_engine.generate("talker", "x", think=True, stream=True, options={"num_predict": 6}))
+    assert "".join(line.thinking or "" for line in lines)
+    said = over_our_engine.chat("talker", QUESTION, think=False, options={"num_predict": 6}).message
+    assert (said.thinking, bool(said.content)) == (None, True)
+
+
+def test_tools_and_their_answers_reach_the_model(over_our_engine: ollama.Client) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": {"city": "Paris"}}}]}
+    answered = [*QUESTION, called, {"role": "tool", "tool_name": "weather", "content": "sun"}]
+    options = {"num_predict": 3}
+    plain = over_our_engine.chat("talker", QUESTION, think=False, options=options)
+    told = over_our_engine.chat("talker", answered, tools=[tool], think=False, options=options)
+    assert told.message.content
+    assert (told.prompt_eval_count or 0) > (plain.prompt_eval_count or 0)
+
+
+def test_an_image_for_a_model_without_eyes_is_400(over_our_engine: ollama.Client) -> None:
+    seen = [{"role": "user", "content": "what is it", "images": [b"\x89PNG\r\n\x1a\n0000"]}]
+    with pytest.raises(ollama.ResponseError, match="image input is not supported") as refused:
+        over_our_engine.chat("demo", seen)
+    assert refused.value.status_code == 400
 
 
 def test_log_probabilities_come_through(over_our_engine: ollama.Client) -> None:

@@ -19,7 +19,7 @@ def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
 
 def test_lists_the_models_the_default_ones_first(client: openai.OpenAI) -> None:
     names = [model.id.removesuffix(":latest") for model in client.models.list()]
-    assert names == ["demo", "tiny-embed", "acme/words:q4"]
+    assert names == ["demo", "tiny-embed", "acme/words:q4", "talker", "tiny-rerank"]
 
 
 def test_retrieves_a_model_whose_name_has_slashes(client: openai.OpenAI) -> None:

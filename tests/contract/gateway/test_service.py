@@ -66,7 +66,7 @@ def test_the_chat_is_told_only_of_models_that_talk(over_engine: Gateway) -> None
         listed = json.loads(over_engine.ask("GET", "/ollama/api/tags", headers=headers)[2])["models"]
         return {entry["name"] for entry in listed}
 
-    assert names() - names({"Authorization": f"Bearer {INTERNAL_KEY}"}) == {"tiny-embed:latest"}
+    assert names() - names({"Authorization": f"Bearer {INTERNAL_KEY}"}) == {"tiny-embed:latest", "tiny-rerank:latest"}
 
 
 def test_a_user_of_the_chat_is_named_in_the_log(over_engine: Gateway) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from aistack.gateway.refusals import bad_request
+from aistack.gateway.translation.fields import encoded
 
 Json = dict[str, Any]
 
@@ -91,7 +92,7 @@ def _call(call: Any, position: int, index: int) -> Json:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise bad_request(f"messages[{position}].tool_calls[{index}] must have a function with a name")
     arguments = function.get("arguments") or {}
-    written = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+    written = arguments if isinstance(arguments, str) else encoded(arguments).decode()
     identity = call.get("id") or f"call_{position}_{index}"
     return {"id": identity, "type": "function", "function": {"name": function["name"], "arguments": written}}
 

@@ -46,8 +46,11 @@ def generate_shape(said: Said) -> Json:
     return {**shaped, **_logprobs(said)}
 
 
-def whole(model: str, document: Json, shape: Shape, started_at: float) -> Json:
-    """A whole answer. `started_at` is a `time.perf_counter()`. Raises Refusal 502 when it holds no choice."""
+def whole(model: str, document: Json, shape: Shape, started_at: float, echo: str = "") -> Json:
+    """A whole answer, without `echo` at its beginning. `started_at` is a `time.perf_counter()`.
+
+    Raises Refusal 502 when it holds no choice.
+    """
     try:
         choice = document["choices"][0]
     except (KeyError, IndexError, TypeError) as error:
@@ -57,7 +60,7 @@ def whole(model: str, document: Json, shape: Shape, started_at: float) -> Json:
         said = Said(choice.get("text") or "", logprobs=logprobs_of(choice))
     else:
         calls, unreadable = calls_to_ollama(message.get("tool_calls") or [])
-        text = (message.get("content") or "") + unreadable
+        text = (message.get("content") or "").removeprefix(echo) + unreadable
         said = Said(text, thinking_of(message), calls, logprobs_of(choice))
     return {
         **opening(model),

@@ -13,11 +13,15 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Translated:
-    """A request to the engine: where to, with what, and how its answer is shaped for the caller."""
+    """A request to the engine: where to, with what, and how its answer is shaped for the caller.
+
+    `echo` is what the engine repeats at the beginning of a whole answer, and the caller did not ask for.
+    """
 
     path: str
     body: Json
     shape: Shape
+    echo: str = ""
 
 
 def chat(body: Json, model: str, *, llama: bool) -> Translated:
@@ -28,16 +32,16 @@ def chat(body: Json, model: str, *, llama: bool) -> Translated:
     tools = body.get("tools")
     if tools is not None and not isinstance(tools, list):
         raise bad_request("tools must be a list")
-    return Translated(
-        "/v1/chat/completions",
-        {
-            "model": model,
-            "messages": to_openai(body["messages"]),
-            **({"tools": tools} if tools else {}),
-            **_chat_fields(body, llama=llama),
-        },
-        chat_shape,
-    )
+    messages = to_openai(body["messages"])
+    fields = {
+        "model": model,
+        "messages": messages,
+        **({"tools": tools} if tools else {}),
+        **_chat_fields(body, llama=llama),
+    }
+    # llama.cpp goes on from what the assistant said last, as Ollama does, and repeats it, which Ollama does not.
+    begun = messages[-1]["content"] if llama and messages[-1]["role"] == "assistant" else ""
+    return Translated("/v1/chat/completions", fields, chat_shape, begun if isinstance(begun, str) else "")
 
 
 def generate(body: Json, model: str, *, llama: bool) -> Translated:
