@@ -1,6 +1,6 @@
 """`make bench`: run everything, print tables, write docs/benchmarks.md.
 
-    python -m benchmarks [--only {start,engine,gateway} ...]
+    python -m benchmarks [--only {start,engine,runtimes,gateway} ...]
 
 With `--only` the other sections of the page stay as they are.
 """
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import engine_against_llamacpp, stack_start
+from benchmarks import engine_against_llamacpp, runtimes, stack_start
 from benchmarks.gateway import measures, report
 
 _DOCS = Path(__file__).parents[1] / "docs"
@@ -69,6 +69,10 @@ def _engine() -> str:
     return engine_against_llamacpp.table(engine_against_llamacpp.run())
 
 
+def _runtimes() -> str:
+    return runtimes.table(runtimes.run())
+
+
 def _gateway() -> str:
     found = measures.run()
     (_DOCS / report.PICTURE).parent.mkdir(exist_ok=True)
@@ -79,6 +83,7 @@ def _gateway() -> str:
 _PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "start": ("From `up` to healthy, everything installed, nothing running", _start),
     "engine": ("Our engine against the bare llama.cpp server, the same model and settings", _engine),
+    "runtimes": ("The same stack as processes, on systemd and in containers", _runtimes),
     "gateway": ("The gateway beside LiteLLM and nginx", _gateway),
 }
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from engine import Engine, wait_for
-from stack_images import stack_images
-from stacks import PROGRAMS, RealStack, make_stack
+from sites import compose_site
+from stacks import RealStack
 
 # What must hold on every runtime is asked here too: all of it, of the fixtures `tended` and `stack`.
 from test_lifecycle import *  # noqa: F403
@@ -29,18 +29,8 @@ Record = Callable[[str, object], None]
 @pytest.fixture(scope="module")
 def site(engine: Engine) -> Iterator[RealStack]:
     """A stack with `runtime = "compose"` that is up."""
-    stack_images(engine, PROGRAMS)
-    made = make_stack(runtime="compose")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCKER_HOST", engine.address)
-        try:
-            began = time.monotonic()
-            made.run("up", "--yes", timeout=900)
-            print(f"first up, with our image built: {time.monotonic() - began:.1f} s")
-            yield made
-        finally:
-            made.end()
-            shutil.rmtree(made.home, ignore_errors=True)
+    with compose_site(engine) as made:
+        yield made
 
 
 def containers(engine: Engine) -> dict[str, dict[str, Any]]:

@@ -1,18 +1,16 @@
 """The whole stack on systemd, installed in a machine from this checkout as an administrator would."""
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from engine import Engine, wait_for
-from images import local_package_folders, systemd_image
-from machine import Machine, booted
+from machine import Machine
+from sites import PlaceTaken, systemd_site
 from stack_images import stack_images
-from stacks import PROGRAMS, REPOSITORY, RealStack, make_stack
+from stacks import PROGRAMS, REPOSITORY, RealStack
 
 # What must hold on every runtime is asked here too: all of it, of the fixtures `tended` and `stack`.
 from test_lifecycle import *  # noqa: F403
@@ -22,48 +20,16 @@ UNITS = (
     "chat", "chromadb", "engine", "exporter", "gateway", "nginx", "nginx-exporter", "node-exporter", "prometheus",
 )  # fmt: skip
 CHAT = {"model": "demo", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
-PLACES = {"config": Path("/etc/ai-stack"), "data": Path("/var/lib/ai-stack")}
-
-
-@contextmanager
-def at_roots_places(made: RealStack) -> Iterator[None]:
-    """The two folders of the stack at root's usual places out here as well, for as long as the block runs.
-
-    In there they are mounted at these. When Compose runs the stack, it is the engine out here that looks for them.
-    """
-    for name, place in PLACES.items():
-        if place.is_symlink():  # what a killed session left
-            place.unlink()
-        if place.exists():
-            pytest.skip(f"{place} belongs to a stack of this machine")
-        (made.home / name).mkdir(exist_ok=True)
-        place.symlink_to(made.home / name)
-    try:
-        yield
-    finally:
-        for place in PLACES.values():
-            place.unlink()
 
 
 @pytest.fixture(scope="module")
 def site(engine: Engine) -> Iterator[RealStack]:
-    """The stack, brought up by `make up` with `runtime = "systemd"` in a machine that has the network of this one."""
-    made = make_stack(runtime="systemd")
-    del made.settings["paths.programs"]  # they are installed in there
-    made.write()
-    made.inside, made.aistack = ("docker", "exec", "--interactive", "aistack-site"), "/root/aistack/.venv/bin/aistack"
-    mounted = [f"--volume={made.home / name}:{place}" for name, place in PLACES.items()]
-    socket = [f"--volume={engine.address.removeprefix('unix://')}:/srv/docker.sock",
-              "--env=DOCKER_HOST=unix:///srv/docker.sock"]  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch, at_roots_places(made):
-        patch.setenv("DOCKER_HOST", engine.address)
-        with booted(engine, systemd_image(engine), "aistack-site", folders=local_package_folders(),
-                    options=("--network=host", *mounted, *socket)) as machine:  # fmt: skip
-            machine.copy_checkout(REPOSITORY, "/root/aistack")
-            machine.run("make", "-C", "/root/aistack", "up", timeout=900)
+    """The stack, in a machine that has the network of this one."""
+    try:
+        with systemd_site(engine) as made:
             yield made
-            made.run("down", status=None)
-    shutil.rmtree(made.home, ignore_errors=True)
+    except PlaceTaken as why:
+        pytest.skip(str(why))
 
 
 @pytest.fixture(scope="module")
