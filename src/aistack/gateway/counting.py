@@ -10,6 +10,8 @@ _COUNTS = re.compile(
     rb'"(prompt_tokens|completion_tokens|input_tokens|output_tokens|prompt_eval_count|eval_count)"\s*:\s*(\d{1,12})'
 )
 _READ = frozenset({b"prompt_tokens", b"input_tokens", b"prompt_eval_count"})
+# Behind the word `usage` they stand within so many bytes; llama.cpp's timings, which follow, are longer.
+_USAGE_LENGTH = 300
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 
 
@@ -20,7 +22,8 @@ def may_count(piece: bytes) -> bool:
 
 def counts_in(text: bytes) -> tuple[int, int] | None:
     """Tokens read and written as a JSON `text` tells them; None when it does not."""
-    found = _COUNTS.findall(text, max(text.rfind(b'"usage"'), 0))
+    start = text.rfind(b'"usage"')
+    found = _COUNTS.findall(text) if start < 0 else _COUNTS.findall(text, start, start + _USAGE_LENGTH)
     if not found:
         return None
     read = written = 0

@@ -196,7 +196,6 @@ class _Connection(asyncio.Protocol):
 
     def release(self) -> None:
         """The answer is done with: keep the connection for another, or close it."""
-        self._rest()
         if self._complete and self._keeps and self.usable and not self._parts:
             self._keep(self)
         else:
@@ -247,6 +246,8 @@ class _Connection(asyncio.Protocol):
 
     def _look(self) -> None:
         self._alarm = None
+        if self._complete:  # nothing is awaited; the next request sets it again
+            return
         silent = self._loop.time() - self.touched
         if self._paused or silent < self._silence_s:
             self._alarm = self._loop.call_later(max(self._silence_s - silent, 0.01), self._look)

@@ -17,7 +17,7 @@ HEADER = b"x-aistack-truncated"
 _LEAST_CONTEXT = 2048
 _LONGEST_LOOK = 1_000_000  # characters
 _WORD = re.compile(r"\w+")
-_TEXTS = ("messages", "prompt", "input", "system", "content", "text", "query", "documents")
+_TEXTS = ("messages", "prompt", "input", "system", "content", "text", "query", "documents", "instructions", "output")
 
 
 def guard(exchange: Exchange, body: Json, size: int, limit: int, *, refuse: bool) -> None:
