@@ -96,7 +96,7 @@ class Stack:
 def gateway_database(stack: Stack) -> Iterator["Database"]:
     """The gateway's database, open. Raises UserError."""
     # Most commands need none, and its library takes long to import.
-    from aistack.gateway.state.database import Database
+    from aistack.gateway.state.database import Database, preload
 
     with ExitStack() as closing:
         where: str | Path = stack.config.gateway.database
@@ -105,6 +105,7 @@ def gateway_database(stack: Stack) -> Iterator["Database"]:
             password = stack.secrets.path(DATABASE_PASSWORD).read_text().strip()
         else:
             where = stack.gateway_database
+            preload()  # our code may lie where the folder's owner may not look
             closing.enter_context(as_owner(where.parent))
         database = Database(where, password)
         closing.callback(database.close)

@@ -110,6 +110,16 @@ class Database:
             )
 
 
+def preload() -> None:
+    """Import all that an SQLite database may need, for whoever cannot read our code any more when it is opened."""
+    from aistack.gateway.state.upgrade import upgrade
+
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        upgrade(connection)
+    engine.dispose()
+
+
 def _url(where: str | Path, password: str | None) -> URL:
     if isinstance(where, Path) or where.startswith("/"):
         return URL.create("sqlite", database=str(where))

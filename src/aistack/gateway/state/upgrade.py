@@ -1,5 +1,6 @@
 """Runs the migrations on a connection, within the transaction of the caller."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 
+@cache
 def scripts() -> ScriptDirectory:
-    """The migrations that are part of the package."""
+    """The migrations that are part of the package; read once."""
     config = Config()
     # Configuration files treat a % as their own.
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
