@@ -36,7 +36,10 @@ async def _read(session: aiohttp.ClientSession, url: str, stream: Stream, begun:
 
 
 def _session(stack: RealStack, key: str) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context(cafile=stack.ca))
+    """A connection a request: what nginx closes at a reload is an idle one, and a client that had just written to it
+    cannot know whether it was read. Clients that keep connections ask again, which would hide a cut stream here."""
+    tls = ssl.create_default_context(cafile=stack.ca)
+    connector = aiohttp.TCPConnector(limit=0, force_close=True, ssl=tls)
     return aiohttp.ClientSession(
         connector=connector, headers={"Authorization": f"Bearer {key}"}, timeout=aiohttp.ClientTimeout(total=280)
     )
