@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import uvloop
 
 from aistack.errors import ServiceError, UserError
@@ -23,7 +22,7 @@ from aistack.gateway.administrators import Administrators
 from aistack.gateway.application import Application
 from aistack.gateway.audit import AuditLog
 from aistack.gateway.batches import Batches
-from aistack.gateway.connection import Connection
+from aistack.gateway.http_server import Server
 from aistack.gateway.key_ring import KeyRing
 from aistack.gateway.limits import Limiter
 from aistack.gateway.metrics import Meters
@@ -121,10 +120,13 @@ def _take_signals(reloaded: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 async def _run_server(settings: Settings, application: Application) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     _log.info("listening on http://%s:%d", host, port)
-    await uvicorn.Server(_server_config(application)).serve(sockets=[listener])
+    await Server(application, idle_s=KEEP_ALIVE_S).serve(listener, stop, GRACE_S)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -135,23 +137,6 @@ def _listen(settings: Settings) -> socket.socket:
         where = f"{settings.host}:{settings.port}"
         hint = f"see which program listens there: ss -ltnp | grep :{settings.port}"
         raise ServiceError(f"cannot listen on {where}: {error.strerror}", hint) from error
-
-
-def _server_config(application: Application) -> uvicorn.Config:
-    return uvicorn.Config(
-        application,
-        interface="asgi3",
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Who asks is told by our own headers; whatever else a proxy claims is not looked at.
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-    )
 
 
 def _write_out(text: str) -> None:
@@ -165,10 +150,6 @@ def main() -> int:
     parser.add_argument("--settings", type=Path, required=True, help="JSON file with the settings")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # The server sends the signal that ended it once more when it has stopped; by then there is still
-    # something to put away here.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(arguments.settings))

@@ -1,4 +1,4 @@
-"""The ASGI application: find the operation, let the caller in or not, answer, count, log."""
+"""The application: find the operation, let the caller in or not, answer, count, log."""
 
 import logging
 import time
@@ -18,7 +18,8 @@ from aistack.gateway import (
 )
 from aistack.gateway.access_log import line
 from aistack.gateway.batches import Batches
-from aistack.gateway.exchange import Exchange, Message, Receive, Send
+from aistack.gateway.exchange import Exchange
+from aistack.gateway.http_request import Request
 from aistack.gateway.metrics import CONTENT_TYPE
 from aistack.gateway.refusals import ClientGone, Refusal, anthropic_error, ollama_error, openai_error
 from aistack.gateway.routes import Match, Route, Surface, find, surface_of
@@ -92,15 +93,15 @@ _PROTECTED: dict[tuple[Surface, str], Handler] = {
 
 
 class Application:
-    """The gateway as an ASGI application. `services` is made by the caller, who also closes it."""
+    """What answers every request. `services` is made by the caller, who also closes it."""
 
     def __init__(self, services: Services, access_log: Batches) -> None:
         self._services = services
         self._access_log = access_log
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """One request (`http` is the only kind of scope that the server is set to give)."""
-        exchange = Exchange(scope, receive, send)
+    async def __call__(self, request: Request) -> None:
+        """Answer one request."""
+        exchange = Exchange(request)
         match = find(exchange.path)
         meters = self._services.meters
         meters.in_flight += 1
