@@ -56,7 +56,7 @@ SCHEMAS: dict[str, Json] = {
     "Error": thing(
         {
             "error": thing(
-                {"message": text(), "type": text(), "param": {"type": "null"}, "code": maybe(text())},
+                {"message": text(), "type": text(), "param": maybe(text()), "code": maybe(text())},
                 "message", "type", "param", "code",
             )
         },
