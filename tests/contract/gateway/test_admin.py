@@ -217,6 +217,22 @@ def test_the_logs_say_who_did_what_to_which_key_and_never_a_secret(start: StartG
         assert secret not in text + log
 
 
+def test_a_node_is_drained_and_resumed_for_the_very_next_request(start: StartGateway) -> None:
+    gateway = start()
+    admin = Admin(gateway)
+    nodes = admin.ask("GET", "/v1/admin/nodes")["data"]
+    assert [(node["name"], node["state"], node["only_here"]) for node in nodes] == [("only", "ready", ["m"])]
+    for _ in range(5):
+        assert admin.ask("POST", "/v1/admin/nodes/only/drain")["state"] == "draining"
+        status, headers, _ = gateway.ask("POST", PATH, CHAT)
+        assert (status, headers["retry-after"]) == (503, "30")
+        assert admin.ask("POST", "/v1/admin/nodes/only/resume")["state"] == "ready"
+        assert gateway.ask("POST", PATH, CHAT)[0] == 200
+    status, error = admin.refused("POST", "/v1/admin/nodes/other/drain")
+    assert (status, error["code"]) == (404, "node_not_found")
+    assert "only" in error["message"]
+
+
 def test_usage_is_what_the_command_shows(start: StartGateway) -> None:
     gateway = start()
     admin = Admin(gateway)
