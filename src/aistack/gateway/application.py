@@ -12,6 +12,7 @@ from aistack.gateway import (
     anthropic_surface,
     description_surface,
     management,
+    models_surface,
     node_report,
     ollama_embeddings,
     ollama_surface,
@@ -83,7 +84,7 @@ _OPEN: dict[str, Handler] = {
     "authorize-admin": _authorize_admin,
 }
 _PROTECTED: dict[tuple[Surface, str], Handler] = {
-    (Surface.OPENAI, "models"): openai_surface.models,
+    (Surface.OPENAI, "models"): models_surface.models,
     **{
         (Surface.OPENAI, name): partial(openai_surface.generation, operation=name)
         for name in ("chat/completions", "completions", "embeddings")
@@ -107,7 +108,7 @@ _PROTECTED: dict[tuple[Surface, str], Handler] = {
 }
 # Those whose path names something.
 _NAMED: dict[tuple[Surface, str], Callable[[Exchange, Services, str], Awaitable[None]]] = {
-    (Surface.OPENAI, "models/{id}"): openai_surface.model,
+    (Surface.OPENAI, "models/{id}"): models_surface.model,
     (Surface.ADMIN, "keys/{id}"): admin_surface.key,
     (Surface.ADMIN, "keys/{id}/rotate"): admin_surface.rotate,
     (Surface.ADMIN, "nodes/{name}/drain"): admin_surface.drain,
@@ -195,6 +196,8 @@ def _insufficient(principal: Principal, scope: str) -> Refusal:
 
 async def _refuse(exchange: Exchange, match: Match | None, refusal: Refusal) -> None:
     surface = match.route.surface if match else surface_of(exchange.path)
+    if surface is Surface.OPENAI and models_surface.ANTHROPICS in exchange.headers:
+        surface = Surface.ANTHROPIC
     headers = refusal.headers
     if refusal.status == 401 and (challenge := _CHALLENGES.get(surface)):
         headers = (*headers, challenge)

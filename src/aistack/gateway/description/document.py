@@ -84,7 +84,8 @@ def described_as(route: Route, method: str) -> tuple[Surface, str]:
 
 def _operation(path: str, method: str, route: Route) -> Json:
     described = OPERATIONS[described_as(route, method)]
-    error = {"content": {"application/json": {"schema": ref(_ERRORS.get(route.surface, "Error"))}}}
+    refusal = described.error or ref(_ERRORS.get(route.surface, "Error"))
+    error = {"content": {"application/json": {"schema": refusal}}}
     if method == "HEAD":
         error = {}
     told: Json = {

@@ -16,6 +16,7 @@ class Operation:
 
     `request` and `answer` are schemas (None: no body), `streams` is the type of the answer's pieces when it is asked
     for as a stream, `content` the type of the answer otherwise, `example` a request that works with the demo model.
+    `error` is what a refusal looks like where that is not as usual.
     `needs_request` is whether there must be a body; `parameters` are those beside the path's (see `parameter`).
     """
 
@@ -26,6 +27,7 @@ class Operation:
     streams: str | None = None
     content: str = "application/json"
     example: Json | None = None
+    error: Json | None = None
     needs_request: bool = True
     parameters: tuple[Json, ...] = ()
 
