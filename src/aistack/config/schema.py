@@ -217,6 +217,7 @@ class Node(Table):
     kind: Literal["llamacpp", "ollama", "openai"]
     url: NodeAddress
     slots: int = Field(0, ge=0, le=10_000)
+    key: bool = False
 
 
 class Engine(Table):
@@ -251,7 +252,8 @@ class Engine(Table):
         '[[engine.nodes]] each. kind: "ollama", "llamacpp" (an engine of aistack) or "openai" (vLLM and others that\n'
         "speak OpenAI's API). A request goes to the node with least to do among those that have its model. slots:\n"
         "requests that it works on at once for a model (Ollama: its OLLAMA_NUM_PARALLEL; 0: what it says itself, or\n"
-        "1 for ollama, 32 for openai).",
+        "1 for ollama, 32 for openai). key = true: it wants a key (vLLM's --api-key), which lies in the file\n"
+        "secrets/engine-node-NAME-key beside this one.",
     )
 
 

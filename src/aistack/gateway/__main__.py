@@ -18,10 +18,12 @@ from typing import Any
 import uvloop
 
 from aistack.errors import ServiceError, UserError
+from aistack.gateway.administration import Administration
 from aistack.gateway.administrators import Administrators
 from aistack.gateway.application import Application
 from aistack.gateway.audit import AuditLog
 from aistack.gateway.batches import Batches
+from aistack.gateway.draining import draining
 from aistack.gateway.http_server import Server
 from aistack.gateway.key_ring import KeyRing
 from aistack.gateway.limits import Limiter
@@ -48,11 +50,13 @@ async def serve(path: Path) -> None:
     """Serve as the settings in `path` say until a signal. Raises UserError when they cannot be used."""
     settings = load(path)
     database = _database(settings)
-    keys = KeyRing(database, settings.allowances.keys)
+    nodes = Nodes(states_of(settings.nodes), settings.default_models.values())
+    keys = KeyRing(database, settings.allowances.keys, also=draining(nodes))
     access_log = Batches(_write_out)
-    services = _services(settings, keys, database)
+    services = _services(settings, keys, database, nodes)
     await services.nodes.watch()
     await services.usage.run()
+    looking = asyncio.ensure_future(keys.keep_looking())
     _take_signals(lambda: reload(path, services))
     # What stands now stands for ever; the collector need not look at it again.
     gc.collect()
@@ -60,6 +64,7 @@ async def serve(path: Path) -> None:
     try:
         await _run_server(settings, Application(services, access_log))
     finally:
+        looking.cancel()
         access_log.flush()
         services.audit.close()
         await services.nodes.stop()
@@ -74,8 +79,7 @@ def _database(settings: Settings) -> Database:
     return Database(settings.database, read_secret(secret) if secret else None)
 
 
-def _services(settings: Settings, keys: KeyRing, database: Database) -> Services:
-    nodes = Nodes(states_of(settings.nodes), settings.default_models.values())
+def _services(settings: Settings, keys: KeyRing, database: Database, nodes: Nodes) -> Services:
     queue = FairQueue(nodes, settings.most_waiting)
     meters = Meters()
     meters.watch(lambda: nodes.states, queue.waiting)
@@ -91,6 +95,7 @@ def _services(settings: Settings, keys: KeyRing, database: Database) -> Services
         AuditLog(settings.audit),
         _limiter(database),
         usage,
+        Administration(database, keys),
     )
 
 

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 
@@ -30,14 +31,14 @@ class Exchange:
     `path` is percent-decoded once and not normalised. `status` is 0 until the answer starts. `request` is a body of
     JSON as it came. `tokens` are those that the engine read and wrote, by its own count, None when it did not say.
     `words` is how many words the prompt has, 0 when that was of no interest; `truncated` that the engine does not
-    read all. `answer_headers` go into the answer, whichever it is. `repeated` is a header that says who asks and came
-    more than once.
+    read all. `changed` is what an administrator asked to change, for the audit log. `answer_headers` go into the
+    answer, whichever it is. `repeated` is a header that says who asks and came more than once.
     """
 
     __slots__ = (
-        "_gone", "_incoming", "answer_headers", "failed_node", "fell_back_from", "first_byte_at", "headers", "method",
-        "model", "node", "path", "principal", "raw_path", "repeated", "request", "request_id", "started_at", "status",
-        "streams", "tokens", "truncated", "waited_s", "words",
+        "_gone", "_incoming", "answer_headers", "changed", "failed_node", "fell_back_from", "first_byte_at", "headers",
+        "method", "model", "node", "path", "principal", "raw_path", "repeated", "request", "request_id", "started_at",
+        "status", "streams", "tokens", "truncated", "waited_s", "words",
     )  # fmt: skip
 
     def __init__(self, incoming: Request) -> None:
@@ -60,6 +61,7 @@ class Exchange:
         self.words = 0
         self.streams = False
         self.request: bytes | None = None
+        self.changed: Json | None = None
         self.truncated = False
         self.principal: Principal | None = None
         self.request_id = b"%s%06x" % (_RUN, next(_NUMBERS))
@@ -69,6 +71,14 @@ class Exchange:
     def from_edge(self) -> bool:
         """Whether the request came from outside, through the proxy."""
         return b"x-aistack-edge" in self.headers
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """What follows the `?`, decoded. Raises Refusal 400 for what no browser would send."""
+        try:
+            return parse_qs(self._incoming.query.decode("ascii"), keep_blank_values=True, max_num_fields=100)
+        except ValueError as error:
+            raise bad_request("the query string cannot be read") from error
 
     async def body(self, limit: int) -> bytes:
         """The request's body. Raises Refusal 413 beyond `limit` bytes, ClientGone when it is cut short."""

@@ -31,10 +31,12 @@ class Request:
 
     __slots__ = (
         "_asks", "_chunked", "_connection", "_parts", "_size", "_waiter", "answered", "gone", "headers",
-        "keeps", "method", "on_gone", "path", "raw_path", "repeated", "task", "whole",
+        "keeps", "method", "on_gone", "path", "query", "raw_path", "repeated", "task", "whole",
     )  # fmt: skip
 
-    def __init__(self, connection: "Connection", method: str, raw_path: bytes, headers: dict[bytes, bytes]) -> None:
+    def __init__(
+        self, connection: "Connection", method: str, raw_path: bytes, query: bytes, headers: dict[bytes, bytes]
+    ) -> None:
         self._connection = connection
         self._parts: list[bytes] = []
         self._size = 0
@@ -44,6 +46,7 @@ class Request:
         self._waiter: asyncio.Future[None] | None = None
         self.method = method
         self.raw_path = raw_path
+        self.query = query
         path = raw_path.decode("ascii")
         self.path = unquote(path) if "%" in path else path
         self.headers = headers

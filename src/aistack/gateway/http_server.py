@@ -243,8 +243,9 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         self._in_head = False
         self._head_size = 0
-        raw_path = httptools.parse_url(self._url).path or b"/"
-        request = self._newest = Request(self, parser.get_method().decode("ascii"), raw_path, self._headers)
+        url = httptools.parse_url(self._url)
+        method = parser.get_method().decode("ascii")
+        request = self._newest = Request(self, method, url.path or b"/", url.query or b"", self._headers)
         request.repeated = self._repeated
         request.keeps = parser.should_keep_alive()
         if parser.get_http_version() != "1.1":

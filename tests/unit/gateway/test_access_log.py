@@ -11,7 +11,7 @@ from aistack.gateway.principals import Principal
 
 def exchange(path: str) -> Exchange:
     nowhere = cast("Connection", None)
-    made = Exchange(Request(nowhere, "GET", path.encode(), {b"authorization": b"Bearer secret"}))
+    made = Exchange(Request(nowhere, "GET", path.encode(), b"", {b"authorization": b"Bearer secret"}))
     made.status = 200
     return made
 

@@ -14,6 +14,7 @@ from aistack.components.base import (
 from aistack.config.schema import Config
 
 INTERNAL_KEY = "gateway-internal-key"
+NODE_KEY = "engine-node-{}-key"
 DATABASE_PASSWORD = "gateway-database-password"  # noqa: S105 - a file's name
 
 
@@ -28,6 +29,7 @@ def services(config: Config) -> tuple[Service, ...]:
             arguments=("--settings", "{{ place.file('gateway/settings.json') }}"),
             ports=(Port("http", config.gateway.port),),
             secrets=(INTERNAL_KEY, DATABASE_PASSWORD) if elsewhere else (INTERNAL_KEY,),
+            site_secrets=tuple(NODE_KEY.format(node.name) for node in config.engine.nodes if node.key),
             states=(StateDir("data"), StateDir("audit")),
             config_files=(
                 ConfigFile("gateway/settings.json", template("gateway", "settings.json.j2"), reloadable=True),
