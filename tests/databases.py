@@ -27,7 +27,7 @@ class Postgres:
         self.folder = folder
         self.programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
         self._user = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
-        self.port = _free_port()
+        self.port = free_port()
         secret = folder / "password"
         secret.write_text(PASSWORD)
         for path in (folder, secret):
@@ -89,7 +89,7 @@ class RedisServer:
     """A Redis server in `folder`, with a password, that keeps nothing when it ends."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._log = folder / "log"
         self._argv = [
@@ -136,7 +136,8 @@ def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
         server.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,21 +1,28 @@
 """Limits in a real Redis: of all gateways together, also after it was away, slow, or lost what it had."""
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
+from aistack import certificates
+from aistack.errors import UserError
 from aistack.gateway.limits import Limiter
 from aistack.gateway.principals import Principal
 from aistack.gateway.redis_counts import RedisCounts, RedisRefuses
 from aistack.gateway.refusals import Refusal
 from aistack.gateway.shared_limits import SharedLimiter
-from databases import PASSWORD, RedisServer
+from databases import PASSWORD, RedisServer, free_port, running_redis
 
 from .conftest import START, Clock, Gate, OpenGate, shared_limiter, somebody
 
@@ -278,3 +285,27 @@ def test_a_user_needs_what_the_guide_says_and_no_more(redis: RedisServer, clock:
             assert refusal_of(url)
         client.execute_command("ACL", "SETUSER", "limits", "reset", "on", f">{PASSWORD}", *needed)
     assert asyncio.run(use()) == 60
+
+
+def test_with_tls_only_a_certificate_that_the_machine_trusts_will_do(tmp_path: Path) -> None:
+    certificates.ensure(tmp_path, ("localhost",), ("127.0.0.1",), datetime.now(UTC))
+    files = {"cert": "server.pem", "key": "server.key", "ca-cert": "root.pem"}
+    options = [part for name, file in files.items() for part in (f"--tls-{name}-file", str(tmp_path / file))]
+    port = free_port()
+    url = f"rediss://127.0.0.1:{port}/0"
+    greet = (
+        "import asyncio, sys\nfrom aistack.gateway.redis_counts import RedisCounts\n"
+        "async def greet():\n    counts = RedisCounts(*sys.argv[1:], 'x')\n"
+        "    await counts.greet()\n    await counts.close()\nasyncio.run(greet())"
+    )
+
+    async def greet_untrusting() -> None:
+        counts = RedisCounts(url, PASSWORD, "x")
+        with pytest.raises(UserError, match="certificate verify failed"):
+            await counts.greet()
+        await counts.close()
+
+    with running_redis(tmp_path, "--tls-port", str(port), "--tls-auth-clients", "no", *options):
+        asyncio.run(greet_untrusting())
+        trusting = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "root.pem")}
+        subprocess.run([sys.executable, "-c", greet, url, PASSWORD], env=trusting, check=True)
