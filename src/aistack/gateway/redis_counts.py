@@ -114,13 +114,13 @@ class RedisCounts:
         """Add what `batch` counts, once, and then ask. Returns for each question the counts before its request:
         of each limit that of this stretch of time, and that of the one before."""
         pipeline = self._redis.pipeline(transaction=False)
-        amounts = batch.amounts if batch else {}
-        for label, counted in amounts.items():
-            self._add(pipeline, batch.number if batch else 0, label, counted)
+        if batch:
+            for label, counted in batch.amounts.items():
+                self._add(pipeline, batch.number, label, counted)
+        told = len(pipeline)
         for question in questions:
             _ask(pipeline, question)
-        found = await self._execute(pipeline)
-        return found[len(amounts) :]
+        return (await self._execute(pipeline))[told:]
 
     async def close(self) -> None:
         """Close the connection."""

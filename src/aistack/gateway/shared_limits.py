@@ -1,7 +1,8 @@
 """Limits that all gateways with the same Redis keep together. When it is away, each goes on for itself.
 
 One task speaks to Redis. It takes along all requests that have come since it last did, and tells what was counted
-meanwhile: tokens, and, while Redis was away, requests. What it does not get confirmed it tells again.
+meanwhile: tokens, and, while Redis was away, requests. What it does not get confirmed it tells again, and Redis knows
+that again. Only a request that Redis let in without our hearing of it counts twice, for the minute that it counts.
 """
 
 import asyncio
@@ -77,7 +78,8 @@ class SharedLimiter(Limiter):
             await self._tell()
         except UserError as error:
             _log.error("what was counted last is lost to the limits of other gateways: %s", error.message)
-        await self._redis.close()
+        finally:
+            await self._redis.close()
 
     def _add(self, label: str, name: str, amount: int) -> None:
         super()._add(label, name, amount)
@@ -131,7 +133,7 @@ class SharedLimiter(Limiter):
         with suppress(TimeoutError):
             async with asyncio.timeout(_PROBE_S):
                 await self._ending.wait()
-        with suppress(UserError):
+        with suppress(UserError):  # that it is away was said
             await self._redis.greet()
             await self._tell()
             self.failing = False

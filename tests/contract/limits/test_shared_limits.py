@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from aistack import certificates
 from aistack.errors import UserError
 from aistack.gateway.limits import Limiter
 from aistack.gateway.principals import Principal
-from aistack.gateway.redis_counts import RedisCounts, RedisRefuses
+from aistack.gateway.redis_counts import Batch, Question, RedisCounts, RedisRefuses
 from aistack.gateway.refusals import Refusal
 from aistack.gateway.shared_limits import SharedLimiter
 from databases import PASSWORD, RedisServer, free_port, running_redis
@@ -244,6 +244,28 @@ def test_many_counts_are_told_in_several_round_trips(redis: RedisServer, clock: 
         await limiter.stop()
 
     asyncio.run(use())
+
+
+class Broken(RedisCounts):
+    """Has a mistake of ours in it."""
+
+    async def exchange(self, batch: Batch | None, questions: Sequence[Question]) -> list[list[int]]:
+        raise ValueError("ours")
+
+
+def test_a_mistake_of_ours_leaves_nobody_waiting_and_its_traceback_in_the_log(
+    redis: RedisServer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use() -> None:
+        limiter = SharedLimiter(Broken(redis.url, PASSWORD, "x"), clock)
+        await limiter.run()
+        assert await let_in(limiter, BUSY, 61) == 60
+        assert limiter.failing
+        with pytest.raises(ValueError, match="ours"):
+            await limiter.stop()
+
+    asyncio.run(use())
+    assert caplog.text.count("ValueError: ours") == 1
 
 
 def refusal_of(url: str, password: str = PASSWORD) -> RedisRefuses:
