@@ -88,6 +88,7 @@ def test_every_metric_of_the_gateway_is_in_its_page() -> None:
     meters = Meters()
     meters.watch(tuple, dict)
     meters.watch_database(int, bool)
+    meters.watch_redis(bool)
     found = {family.name + ("_total" if family.type == "counter" else "") for family in meters.registry.collect()}
     rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/reference/gateway-metrics.md").read_text(), re.MULTILINE)
     assert {f"aistack_gateway_{name}" for name in rows} == found

@@ -88,6 +88,7 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
     ({"gateway.audit.max_mb": 5}, set(), {"gateway"}),
     ({"gateway.audit.keep": 5}, set(), {"gateway"}),
     ({"gateway.database": "postgresql://aistack@db.example:5432/aistack"}, {"gateway"}, {"gateway"}),
+    ({"gateway.redis": "redis://db.example:6379/0"}, {"gateway"}, {"gateway"}),
     ({"gateway.limits.roles": {"admin": {"tokens_per_day": 0}}}, set(), {"gateway"}),
     *(
         ({f"gateway.limits.{whose}.{limit}": 5}, set(), {"gateway"})

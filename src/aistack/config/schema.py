@@ -61,6 +61,12 @@ NodeAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[
 DatabaseAddress = Annotated[
     str, StringConstraints(pattern=r"^(postgresql://[A-Za-z0-9_.-]+@[^\s/?#@:]+(:[0-9]{1,5})?/[A-Za-z0-9_-]+)?$")
 ]
+RedisAddress = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(rediss?://([A-Za-z0-9_.-]+@)?(\[[0-9a-fA-F:]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?(/[0-9]{1,5})?)?$"
+    ),
+]
 UseLimit = Annotated[int, Field(ge=0, le=10**15)]
 # Shown in pages and passed on in environments: no control characters, no quotes to escape.
 Title = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\"'\\<>{}]{1,60}$")]
@@ -205,6 +211,11 @@ class Gateway(Table):
         "",
         description="PostgreSQL for keys and usage: postgresql://USER@HOST:5432/NAME, with the password in the file\n"
         "secrets/gateway-database-password. Empty: a file of SQLite.",
+    )
+    redis: RedisAddress = Field(
+        "",
+        description="Redis for limits that several gateways share: redis://USER@HOST:6379/0, or rediss:// with TLS;\n"
+        "with the password in the file secrets/gateway-redis-password. Empty: each gateway counts for itself.",
     )
     audit: Audit = Audit()
     limits: UseLimits = UseLimits()

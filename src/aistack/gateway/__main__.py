@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -38,6 +38,9 @@ from aistack.gateway.state.database import Database
 from aistack.gateway.usage import UsageBook
 from aistack.gateway.usage_report import spent
 
+if TYPE_CHECKING:
+    from aistack.gateway.shared_limits import SharedLimiter
+
 # How long streams may go on after SIGTERM; a supervisor waits longer than this before it kills.
 GRACE_S = 8
 # nginx keeps idle connections to us for 60 s; whoever closes first must not be us.
@@ -53,7 +56,10 @@ async def serve(path: Path) -> None:
     nodes = Nodes(states_of(settings.nodes), settings.default_models.values())
     keys = KeyRing(database, settings.allowances.keys, also=draining(nodes))
     access_log = Batches(_write_out)
-    services = _services(settings, keys, database, nodes)
+    shared = _shared_limiter(settings)
+    services = _services(settings, keys, database, nodes, shared)
+    if shared:
+        await shared.run()
     await services.nodes.watch()
     await services.usage.run()
     looking = asyncio.ensure_future(keys.keep_looking())
@@ -69,6 +75,8 @@ async def serve(path: Path) -> None:
         services.audit.close()
         await services.nodes.stop()
         await services.usage.stop()
+        if shared:
+            await shared.stop()
         keys.close()
         database.close()
 
@@ -79,12 +87,28 @@ def _database(settings: Settings) -> Database:
     return Database(settings.database, read_secret(secret) if secret else None)
 
 
-def _services(settings: Settings, keys: KeyRing, database: Database, nodes: Nodes) -> Services:
+def _shared_limiter(settings: Settings) -> "SharedLimiter | None":
+    """Limits in Redis, if there is to be one. Raises UserError."""
+    secret = settings.redis_password_file
+    if not settings.redis or not secret:
+        return None
+    # Its library is 20 MB that most gateways do without.
+    from aistack.gateway.redis_counts import RedisCounts
+    from aistack.gateway.shared_limits import SharedLimiter
+
+    return SharedLimiter(RedisCounts(settings.redis, read_secret(secret), secret.name))
+
+
+def _services(
+    settings: Settings, keys: KeyRing, database: Database, nodes: Nodes, shared: "SharedLimiter | None"
+) -> Services:
     queue = FairQueue(nodes, settings.most_waiting)
     meters = Meters()
     meters.watch(lambda: nodes.states, queue.waiting)
     usage = UsageBook(database)
     meters.watch_database(lambda: usage.waiting, lambda: keys.failing or usage.failing)
+    if shared:
+        meters.watch_redis(lambda: shared.failing)
     return Services(
         settings,
         Gatekeeper(keys, read_secret(settings.internal_key_file), settings.allowances),
@@ -93,15 +117,14 @@ def _services(settings: Settings, keys: KeyRing, database: Database, nodes: Node
         Administrators(settings.chat_url),
         meters,
         AuditLog(settings.audit),
-        _limiter(database),
+        _primed(shared or Limiter(), database),
         usage,
         Administration(database, keys),
     )
 
 
-def _limiter(database: Database) -> Limiter:
-    """Counts that go on where they were before the restart; those of a minute begin anew."""
-    limiter = Limiter()
+def _primed(limiter: Limiter, database: Database) -> Limiter:
+    """Its counts go on where they were before the restart; those of a minute begin anew."""
     for label, name, before, current in spent(database, time.time()):
         limiter.prime(label, name, before, current)
     return limiter

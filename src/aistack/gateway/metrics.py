@@ -125,6 +125,10 @@ class Meters:
         """Tell at every scrape how many requests' usage waits to be written, and whether the database is away."""
         self.registry.register(_Database(unwritten, failing))
 
+    def watch_redis(self, failing: Callable[[], bool]) -> None:
+        """Tell at every scrape whether the Redis of the limits is away."""
+        self.registry.register(_Redis(failing))
+
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -161,6 +165,15 @@ class _Database(Collector):
         yield GaugeMetricFamily("aistack_gateway_unwritten_usage_requests", about, self._unwritten())
         about = "Whether the database of keys and usage can be used"
         yield GaugeMetricFamily("aistack_gateway_database_up", about, not self._failing())
+
+
+class _Redis(Collector):
+    def __init__(self, failing: Callable[[], bool]) -> None:
+        self._failing = failing
+
+    def collect(self) -> Iterator[Metric]:
+        about = "Whether the Redis of the limits can be used"
+        yield GaugeMetricFamily("aistack_gateway_redis_up", about, not self._failing())
 
 
 class _Nodes(Collector):

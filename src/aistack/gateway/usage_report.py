@@ -7,9 +7,9 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Row, func, literal, select
 
 from aistack.errors import UserError
-from aistack.gateway.limits import WINDOWS
 from aistack.gateway.state.database import Database
 from aistack.gateway.state.tables import PEOPLE, USAGE
+from aistack.gateway.windows import WINDOWS
 
 By = Literal["user", "key", "model", "day"]
 _DAY_H = 24
