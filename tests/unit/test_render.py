@@ -163,6 +163,13 @@ def test_a_new_secret_restarts_those_who_use_it(before: Services, secret: str, u
     assert differing(before, after, "reload_hash") == set()
 
 
+@pytest.mark.parametrize("key", ["gateway.database", "gateway.redis"])
+def test_another_address_of_what_the_gateway_keeps_open_restarts_it(key: str) -> None:
+    scheme = "postgresql" if key == "gateway.database" else "redis"
+    one, other = (rendered(parse(sample({key: f"{scheme}://aistack@{host}/0"}))) for host in ("a", "b"))
+    assert differing(one, other, "restart_hash") == {"gateway"}
+
+
 def test_more_cores_restart_the_engine_alone(before: Services) -> None:
     larger = replace(HOST, cpu=replace(HOST.cpu, cores=HOST.cpu.cores + 2))
     assert differing(before, rendered(Config(), host=larger), "restart_hash") == {"engine"}

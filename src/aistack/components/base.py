@@ -99,12 +99,13 @@ class StateDir:
 @dataclass(frozen=True)
 class ConfigFile:
     """A file rendered for a service. `path` is relative; the service is reloaded, not restarted, when
-    only files with `reloadable` differ."""
+    only files with `reloadable` differ. `fixed` is a template of what of such a file no reload takes over."""
 
     path: str
     template: str
     mode: int = 0o644
     reloadable: bool = False
+    fixed: str = ""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,12 @@ def services(config: Config) -> tuple[Service, ...]:
             site_secrets=tuple(NODE_KEY.format(node.name) for node in config.engine.nodes if node.key),
             states=(StateDir("data"), StateDir("audit")),
             config_files=(
-                ConfigFile("gateway/settings.json", template("gateway", "settings.json.j2"), reloadable=True),
+                ConfigFile(
+                    "gateway/settings.json",
+                    template("gateway", "settings.json.j2"),
+                    reloadable=True,
+                    fixed="{{ config.gateway.database }} {{ config.gateway.redis }}",
+                ),  # fmt: skip
             ),
             health=Health("/health/live"),
             after=("engine",),
