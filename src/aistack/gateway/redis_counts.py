@@ -20,8 +20,6 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from aistack.errors import UserError
 from aistack.gateway.windows import WINDOWS, Count
 
-# How long all of a round trip may take, connecting included: a request waits for no more, and then not again.
-_PATIENCE_S = 0.5
 # How long after a failure a batch may be told again and still be known as one that was added.
 _REMEMBERED_S = 86_400
 # By these words Redis refuses what will not go better in a moment.
@@ -88,15 +86,19 @@ class Question:
 
 
 class RedisCounts:
-    """A connection to a Redis at `url`, which holds no password. All raise UserError when it cannot be used."""
+    """A connection to a Redis at `url`, which holds no password. All raise UserError when it cannot be used.
 
-    def __init__(self, url: str, password: str, secret_name: str) -> None:
+    A round trip, connecting included, may take `patience_s`: a request waits for no more, and then not again.
+    """
+
+    def __init__(self, url: str, password: str, secret_name: str, patience_s: float = 0.5) -> None:
         self._name = url
         self._hint = f"secrets/{secret_name} beside stack.toml must hold the password of its user, who must have one"
         # Whoever asks decides what comes after a failure, so nothing is tried twice in here.
         self._redis = Redis.from_url(
             url, password=password, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=None
         )
+        self._patience_s = patience_s
         self._writer = secrets.token_hex(8)
         self._greetings = 0
 
@@ -135,7 +137,7 @@ class RedisCounts:
         pipeline.evalsha(_ADD_SHA, len(keys), *keys, *arguments)
 
     async def _execute(self, pipeline: Pipeline) -> list[list[int]]:
-        async with self._explained(), asyncio.timeout(_PATIENCE_S):
+        async with self._explained(), asyncio.timeout(self._patience_s):
             found: list[list[int]] = await pipeline.execute()
             return found
 
@@ -144,7 +146,7 @@ class RedisCounts:
         try:
             yield
         except (RedisError, OSError) as error:
-            cause = str(error).strip().partition("\n")[0] or f"no answer within {_PATIENCE_S} s"
+            cause = str(error).strip().partition("\n")[0] or f"no answer within {self._patience_s} s"
             message = f"cannot use the Redis of the limits {self._name}: {cause}"
             if isinstance(error, AuthenticationError):
                 raise RedisRefuses(message, self._hint) from error

@@ -57,8 +57,9 @@ def somebody(**limits: int) -> Principal:
     return Principal("key", "k1", "laptop", limits=Limits(**limits))
 
 
-def shared_limiter(server: RedisServer, now: Callable[[], float]) -> SharedLimiter:
-    return SharedLimiter(RedisCounts(server.url, PASSWORD, "gateway-redis-password"), now)
+def shared_limiter(server: RedisServer, now: Callable[[], float], patience_s: float = 20) -> SharedLimiter:
+    """With more patience than a gateway has, as the machine of the tests may be busy."""
+    return SharedLimiter(RedisCounts(server.url, PASSWORD, "gateway-redis-password", patience_s), now)
 
 
 @pytest.fixture

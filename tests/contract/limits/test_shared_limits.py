@@ -173,7 +173,7 @@ def test_a_redis_that_stalls_is_waited_for_once_and_what_it_did_not_confirm_coun
     own_redis: RedisServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def use() -> None:
-        limiter = shared_limiter(own_redis, clock)
+        limiter = shared_limiter(own_redis, clock, 0.5)
         await limiter.run()
         await limiter.admit(DAILY)
         own_redis.send(signal.SIGSTOP)
@@ -257,7 +257,7 @@ def test_a_mistake_of_ours_leaves_nobody_waiting_and_its_traceback_in_the_log(
     redis: RedisServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def use() -> None:
-        limiter = SharedLimiter(Broken(redis.url, PASSWORD, "x"), clock)
+        limiter = SharedLimiter(Broken(redis.url, PASSWORD, "x", 20), clock)
         await limiter.run()
         assert await let_in(limiter, BUSY, 61) == 60
         assert limiter.failing
@@ -270,7 +270,7 @@ def test_a_mistake_of_ours_leaves_nobody_waiting_and_its_traceback_in_the_log(
 
 def refusal_of(url: str, password: str = PASSWORD) -> RedisRefuses:
     async def try_it() -> None:
-        await SharedLimiter(RedisCounts(url, password, "gateway-redis-password")).run()
+        await SharedLimiter(RedisCounts(url, password, "gateway-redis-password", 20)).run()
 
     with pytest.raises(RedisRefuses) as caught:
         asyncio.run(try_it())
@@ -292,7 +292,7 @@ def test_a_user_needs_what_the_guide_says_and_no_more(redis: RedisServer, clock:
     url = f"redis://limits@127.0.0.1:{redis.port}/1"
 
     async def use() -> int:
-        limiter = SharedLimiter(RedisCounts(url, PASSWORD, "x"), clock)
+        limiter = SharedLimiter(RedisCounts(url, PASSWORD, "x", 20), clock)
         await limiter.run()
         limiter.spend(BUSY, 1)
         found = await let_in(limiter, BUSY, 61)
@@ -317,12 +317,12 @@ def test_with_tls_only_a_certificate_that_the_machine_trusts_will_do(tmp_path: P
     url = f"rediss://127.0.0.1:{port}/0"
     greet = (
         "import asyncio, sys\nfrom aistack.gateway.redis_counts import RedisCounts\n"
-        "async def greet():\n    counts = RedisCounts(*sys.argv[1:], 'x')\n"
+        "async def greet():\n    counts = RedisCounts(*sys.argv[1:], 'x', 20)\n"
         "    await counts.greet()\n    await counts.close()\nasyncio.run(greet())"
     )
 
     async def greet_untrusting() -> None:
-        counts = RedisCounts(url, PASSWORD, "x")
+        counts = RedisCounts(url, PASSWORD, "x", 20)
         with pytest.raises(UserError, match="certificate verify failed"):
             await counts.greet()
         await counts.close()
