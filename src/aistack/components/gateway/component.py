@@ -38,7 +38,7 @@ def services(config: Config) -> tuple[Service, ...]:
                     template("gateway", "settings.json.j2"),
                     reloadable=True,
                     fixed="{{ config.gateway.database }} {{ config.gateway.redis }}",
-                ),  # fmt: skip
+                ),
             ),
             health=Health("/health/live"),
             after=("engine",),
