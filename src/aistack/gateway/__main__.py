@@ -63,6 +63,7 @@ async def serve(path: Path) -> None:
     finally:
         access_log.flush()
         services.audit.close()
+        services.administrators.close()
         await services.nodes.stop()
         await services.usage.stop()
         keys.close()
