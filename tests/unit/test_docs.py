@@ -9,7 +9,7 @@ import pytest
 from aistack.cli.main import commands
 from aistack.components import COMPONENTS
 from aistack.config.schema import Config, Table
-from aistack.gateway.metrics import Meters
+from aistack.gateway.metrics import REASONS, Meters
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -84,11 +84,14 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
     assert not dead
 
 
-def test_every_metric_of_the_gateway_is_in_its_page() -> None:
+def test_every_metric_and_reason_of_the_gateway_is_in_its_page() -> None:
     meters = Meters()
     meters.watch(tuple, dict)
     meters.watch_database(int, bool)
     meters.watch_redis(bool)
     found = {family.name + ("_total" if family.type == "counter" else "") for family in meters.registry.collect()}
-    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/reference/gateway-metrics.md").read_text(), re.MULTILINE)
+    metrics, reasons = (ROOT / "docs/reference/gateway-metrics.md").read_text().split("\n## Reasons\n")
+    rows = re.findall(r"^\| `(\w+)` \|", metrics, re.MULTILINE)
     assert {f"aistack_gateway_{name}" for name in rows} == found
+    cells = re.findall(r"^\| (`.+`) \|", reasons, re.MULTILINE)[1:]
+    assert set(re.findall(r"\w+", " ".join(cells))) == REASONS | {"other"}

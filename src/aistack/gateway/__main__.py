@@ -73,6 +73,7 @@ async def serve(path: Path) -> None:
         looking.cancel()
         access_log.flush()
         services.audit.close()
+        services.administrators.close()
         await services.nodes.stop()
         await services.usage.stop()
         if shared:

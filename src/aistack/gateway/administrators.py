@@ -23,12 +23,18 @@ class Administrators:
 
     def __init__(self, chat_url: str) -> None:
         self._remembered: dict[bytes, float] = {}
-        self.ask_at(chat_url)
+        self._client = open_client(chat_url)
+        self._host = urlsplit(chat_url).netloc
 
     def ask_at(self, chat_url: str) -> None:
         """From now on Open WebUI is at `chat_url`."""
+        self.close()
         self._client = open_client(chat_url)
         self._host = urlsplit(chat_url).netloc
+
+    def close(self) -> None:
+        """Close the connections that nobody uses, and the others as soon as nobody does."""
+        self._client.close()
 
     async def authorize(self, headers: dict[bytes, bytes]) -> None:
         """Return when the request is an administrator's.

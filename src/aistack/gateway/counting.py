@@ -6,12 +6,13 @@ from typing import Any
 Json = dict[str, Any]
 
 # Inside a JSON string every quote has a backslash before it, so that no text of a model can look like these.
-_COUNTS = re.compile(
-    rb'"(prompt_tokens|completion_tokens|input_tokens|output_tokens|prompt_eval_count|eval_count)"\s*:\s*(\d{1,12})'
-)
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_COUNTS = re.compile(rb'"(prompt_tokens|completion_tokens|input_tokens|output_tokens)"\s*:\s*(\d{1,12})')
+_OLLAMA_COUNTS = re.compile(rb'"(prompt_eval_count|eval_count)"\s*:\s*(\d{1,12})')
 _READ = frozenset({b"prompt_tokens", b"input_tokens", b"prompt_eval_count"})
 # Behind the word `usage` they stand within so many bytes; llama.cpp's timings, which follow, are longer.
 _USAGE_LENGTH = 300
+_TOO_MANY = 10**12
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 
 
@@ -21,9 +22,20 @@ def may_count(piece: bytes) -> bool:
 
 
 def counts_in(text: bytes) -> tuple[int, int] | None:
-    """Tokens read and written as a JSON `text` tells them; None when it does not."""
+    """Tokens read and written as a `text` of OpenAI's tells them; None when it does not."""
     start = text.rfind(b'"usage"')
-    found = _COUNTS.findall(text) if start < 0 else _COUNTS.findall(text, start, start + _USAGE_LENGTH)
+    while start >= 0 and not _USAGE.match(text, start):
+        start = text.rfind(b'"usage"', 0, start)
+    return None if start < 0 else _read_and_written(_COUNTS.findall(text, start, start + _USAGE_LENGTH))
+
+
+def ollama_counts_in(text: bytes) -> tuple[int, int] | None:
+    """The same for Ollama, in whose answers a called tool's arguments, which a model writes, are JSON too: they stand
+    before the word that the answer is done."""
+    return _read_and_written(_OLLAMA_COUNTS.findall(text, max(text.rfind(b'"done"'), 0)))
+
+
+def _read_and_written(found: list[tuple[bytes, bytes]]) -> tuple[int, int] | None:
     if not found:
         return None
     read = written = 0
@@ -39,7 +51,17 @@ def counts_of(usage: Any) -> tuple[int, int] | None:
     """Tokens read and written by OpenAI's `usage`, parsed; None when it is none."""
     if not isinstance(usage, dict):
         return None
-    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    return count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+
+
+def counts_in_answer(document: Any) -> tuple[int, int] | None:
+    """The same for a whole answer of OpenAI's, parsed."""
+    return counts_of(document.get("usage")) if isinstance(document, dict) else None
+
+
+def count(value: Any) -> int:
+    """A number of tokens that an engine tells; 0 for what cannot be one, which no table could hold either."""
+    return value if isinstance(value, int) and 0 <= value < _TOO_MANY else 0
 
 
 def asking_for_usage(body: Json) -> tuple[Json, bool]:

@@ -15,7 +15,7 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
 # Why a request was refused, as far as it is one of our own words; an engine's are without number.
-_REASONS = frozenset({
+REASONS = frozenset({
     "invalid_api_key", "insufficient_scope", "model_not_found", "engine_unavailable", "engine_failed",
     "engine_key_refused", "queue_full", "context_length_exceeded", "requests_per_minute", "tokens_per_minute",
     "tokens_per_day", "tokens_per_month",
@@ -111,7 +111,7 @@ class Meters:
 
     def refused(self, code: str | None) -> None:
         """Count one refusal."""
-        self._refusals.counts[code if code in _REASONS else "other",] += 1
+        self._refusals.counts[code if code in REASONS else "other",] += 1
 
     def node_failed(self, node: str) -> None:
         """Count one request that a node failed."""
@@ -152,7 +152,8 @@ class _InFlight(Collector):
 
     def collect(self) -> Iterator[Metric]:
         about = "Requests being answered now"
-        yield GaugeMetricFamily("aistack_gateway_in_flight_requests", about, self._meters.in_flight)
+        # But for the one that asks.
+        yield GaugeMetricFamily("aistack_gateway_in_flight_requests", about, max(self._meters.in_flight - 1, 0))
 
 
 class _Database(Collector):

@@ -52,9 +52,10 @@ class Nodes:
         await _settle(state.check() for state in new)
 
     async def stop(self) -> None:
-        """Stop checking."""
-        for watcher in self._watchers.values():
+        """Stop checking, and close the connections to all nodes."""
+        for state, watcher in self._watchers.items():
             watcher.cancel()
+            state.peer.close()
         await asyncio.gather(*self._watchers.values(), return_exceptions=True)
 
     def notify(self, on_change: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 
+from aistack.gateway.counting import counts_in_answer
 from aistack.gateway.exchange import Exchange
 from aistack.gateway.listing import Model
 from aistack.gateway.node_state import NodeState
@@ -23,9 +24,9 @@ async def embed(exchange: Exchange, services: Services) -> None:
     async def attempt(state: NodeState, model: Model) -> None:
         if state.node.kind == "ollama":
             return await pass_on(exchange, services, state, model, "/api/embed", body, len(raw))
-        vectors, tokens = await _vectors(state, model, body, texts)
-        exchange.tokens = (tokens, 0)
-        answer = embeddings.embedded(body["model"], vectors, tokens, exchange.started_at)
+        vectors = await _vectors(exchange, state, model, body, texts)
+        read, _ = exchange.tokens or (0, 0)
+        answer = embeddings.embedded(body["model"], vectors, read, exchange.started_at)
         return await exchange.reply(200, orjson.dumps(answer))
 
     await services.serve(exchange, body.get("model"), attempt)
@@ -41,17 +42,18 @@ async def embeddings_of_one(exchange: Exchange, services: Services) -> None:
     async def attempt(state: NodeState, model: Model) -> None:
         if state.node.kind == "ollama":
             return await pass_on(exchange, services, state, model, "/api/embeddings", body, len(raw))
-        vectors, tokens = await _vectors(state, model, body, [prompt] if prompt else [])
-        exchange.tokens = (tokens, 0)
+        vectors = await _vectors(exchange, state, model, body, [prompt] if prompt else [])
         return await exchange.reply(200, orjson.dumps({"embedding": vectors[0] if vectors else []}))
 
     await services.serve(exchange, body.get("model"), attempt)
 
 
-async def _vectors(state: NodeState, model: Model, body: Json, texts: list[str]) -> tuple[list[list[float]], int]:
-    """A vector for each text, and how many tokens they had together."""
+async def _vectors(
+    exchange: Exchange, state: NodeState, model: Model, body: Json, texts: list[str]
+) -> list[list[float]]:
+    """A vector for each text; how many tokens they had together is noted."""
     if not texts:
-        return [], 0
+        return []
     llama = state.node.kind == "llamacpp"
     more = requests.keep_alive(body, llama=llama)
     inputs: list[embeddings.Input] = list(texts)
@@ -62,10 +64,9 @@ async def _vectors(state: NodeState, model: Model, body: Json, texts: list[str])
         if limit is None or not llama or body.get("truncate") is False:
             raise
         document = await _ask(state, model, await _cut(state, model, texts, limit), more)
-    usage = document.get("usage") or {}
-    vectors = embeddings.vectors_in(document)
+    exchange.tokens = counts_in_answer(document)
     dimensions = body.get("dimensions")
-    return [embeddings.shortened(vector, dimensions) for vector in vectors], usage.get("prompt_tokens") or 0
+    return [embeddings.shortened(vector, dimensions) for vector in embeddings.vectors_in(document)]
 
 
 async def _ask(state: NodeState, model: Model, inputs: list[embeddings.Input], more: Json) -> Json:

@@ -7,9 +7,9 @@ from urllib.parse import quote
 import orjson
 
 from aistack.gateway import truncation
-from aistack.gateway.counting import counts_of
+from aistack.gateway.conversation import told_again
+from aistack.gateway.counting import counts_in_answer, ollama_counts_in
 from aistack.gateway.exchange import NDJSON, Exchange
-from aistack.gateway.http_client import FAILURES
 from aistack.gateway.listing import Model
 from aistack.gateway.node_state import NodeState
 from aistack.gateway.refusals import Refusal, bad_request
@@ -20,7 +20,6 @@ from aistack.gateway.translation.fields import encoded
 from aistack.gateway.translation.replies import Shape, chat_shape, generate_shape
 from aistack.gateway.translation.requests import Translated
 from aistack.gateway.translation.streams import LineStream
-from aistack.gateway.upstream import broke_off, parsed, refusal_of, whole
 
 Json = dict[str, Any]
 
@@ -105,7 +104,7 @@ async def generate(exchange: Exchange, services: Services) -> None:
 async def sent_on(exchange: Exchange, state: NodeState, path: str, data: Any, method: str = "POST") -> None:
     """Send `data` to a node that is Ollama, and its answer back as it is."""
     async with state.peer.request(method, path, data) as response:
-        await relay(exchange, response, state.node)
+        await relay(exchange, response, state.node, counts=ollama_counts_in)
 
 
 async def pass_on(
@@ -118,7 +117,7 @@ async def pass_on(
     truncation.guard(exchange, body, size, limit if isinstance(limit, int) else model.reads, refuse=refuse)
     data = encoded({**body, "model": name_for(body["model"], state, model)})
     async with state.peer.request("POST", path, data) as response:
-        await relay(exchange, response, state.node, refuse=refuse)
+        await relay(exchange, response, state.node, counts=ollama_counts_in, refuse=refuse)
 
 
 async def _generate(
@@ -132,34 +131,13 @@ async def _generate(
 ) -> None:
     truncation.guard(exchange, body, size, model.reads, refuse=services.settings.refuse_truncation)
     if requests.streamed(body):
-        return await _streamed(exchange, state, body, translated)
+        lines = LineStream(body["model"], translated.shape, exchange.started_at)
+        return await told_again(exchange, state, translated.path, encoded(translated.body), lines, NDJSON)
     document = await state.peer.json("POST", translated.path, translated.body)
+    exchange.tokens = counts_in_answer(document)
     line = replies.whole(body["model"], document, translated.shape, exchange.started_at, translated.echo)
-    exchange.tokens = counts_of(document.get("usage"))
     truncation.judge(exchange, refuse=services.settings.refuse_truncation)
     return await exchange.reply(200, orjson.dumps(line))
-
-
-async def _streamed(exchange: Exchange, state: NodeState, body: Json, translated: Translated) -> None:
-    lines = LineStream(body["model"], translated.shape, exchange.started_at)
-    async with state.peer.request("POST", translated.path, encoded(translated.body)) as response:
-        if response.status >= 300:
-            raise await refusal_of(response, state.node)
-        if response.content_type != "text/event-stream":
-            # A server that does not stream: its whole answer is the last line.
-            document = parsed(await whole(response, state.node), state.node)
-            line = replies.whole(body["model"], document, translated.shape, exchange.started_at)
-            exchange.tokens = counts_of(document.get("usage"))
-            return await exchange.reply(200, orjson.dumps(line) + b"\n", NDJSON)
-        await exchange.start(200, NDJSON)
-        try:
-            async for piece in response.pieces():
-                if told := lines.feed(piece):
-                    await exchange.write(told)
-        except FAILURES:
-            exchange.failed_node = state.name
-        exchange.tokens = counts_of(lines.usage)
-        return await exchange.end(lines.finish(broke_off(state.node)))
 
 
 async def _load(exchange: Exchange, state: NodeState, model: Model, body: Json, shape: Shape) -> None:

@@ -4,6 +4,7 @@ Streams are cut only at the end of a line, so what breaks off in the middle of o
 replaced by an error that the client can read. Nothing is parsed but the engine's counts of tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aistack.gateway import truncation
@@ -13,6 +14,8 @@ from aistack.gateway.http_client import FAILURES, Answer
 from aistack.gateway.refusals import Refusal, ollama_error, openai_error
 from aistack.gateway.settings import Node
 from aistack.gateway.upstream import broke_off, whole
+
+Counts = Callable[[bytes], tuple[int, int] | None]
 
 # A line longer than this is passed on in parts rather than kept.
 _LONGEST_LINE = 16_000_000
@@ -44,22 +47,28 @@ _FRAMINGS = {
 
 
 async def relay(
-    exchange: Exchange, response: Answer, node: Node, *, hide_usage: bool = False, refuse: bool = False
+    exchange: Exchange,
+    response: Answer,
+    node: Node,
+    *,
+    counts: Counts = counts_in,
+    hide_usage: bool = False,
+    refuse: bool = False,
 ) -> None:
     """Pass the node's answer on, without the event of counts where only we wished for it.
 
-    `refuse`: a whole answer to a prompt that was cut is refused. Raises Refusal while nothing was sent yet;
-    afterwards the stream says it.
+    `counts` finds the engine's counts of tokens. `refuse`: a whole answer to a prompt that was cut is refused.
+    Raises Refusal while nothing was sent yet; afterwards the stream says it.
     """
     if response.status >= 300 or (framing := _FRAMINGS.get(response.content_type)) is None:
         body = await whole(response, node)
-        exchange.tokens = counts_in(body)
+        exchange.tokens = counts(body)
         truncation.judge(exchange, refuse=refuse)
         content_type = response.headers.get("content-type", "").encode("latin-1")
         return await exchange.reply(response.status, body, content_type)
     await exchange.start(response.status, framing.content_type)
     try:
-        complete = await _copy(exchange, response, framing, hide_usage=hide_usage)
+        complete = await _copy(exchange, response, framing, counts, hide_usage=hide_usage)
     except FAILURES:
         complete = False
     if complete:
@@ -68,7 +77,7 @@ async def relay(
     return await exchange.end(framing.error(broke_off(node)))
 
 
-async def _copy(exchange: Exchange, response: Answer, framing: Framing, *, hide_usage: bool) -> bool:
+async def _copy(exchange: Exchange, response: Answer, framing: Framing, counts: Counts, *, hide_usage: bool) -> bool:
     """Copy whole lines as they come; returns whether the stream came to its proper end."""
     kept = tail = b""
     async for received in response.pieces():
@@ -80,7 +89,7 @@ async def _copy(exchange: Exchange, response: Answer, framing: Framing, *, hide_
         if piece:
             tail = piece[-32:]
             if may_count(piece):
-                exchange.tokens = counts_in(piece) or exchange.tokens
+                exchange.tokens = counts(piece) or exchange.tokens
                 piece = without_usage(piece) if hide_usage else piece
             if piece:
                 await exchange.write(piece)

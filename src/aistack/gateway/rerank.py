@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 
+from aistack.gateway.counting import count
 from aistack.gateway.exchange import Exchange
 from aistack.gateway.listing import Model
 from aistack.gateway.node_state import NodeState
@@ -76,5 +77,4 @@ def _results(document: Any, documents: list[str], most: int | None, *, shows: bo
 
 def _tokens(document: Any) -> int:
     usage = document.get("usage") if isinstance(document, dict) else None
-    total = usage.get("total_tokens") if isinstance(usage, dict) else 0
-    return total if isinstance(total, int) else 0
+    return count(usage.get("total_tokens")) if isinstance(usage, dict) else 0

@@ -68,7 +68,8 @@ class UsageBook:
         counts = self._counts.get(group)
         if counts is None:
             counts = self._counts[group] = [0, 0, 0]
-            self._people[label] = (principal.name, principal.owner)
+            # PostgreSQL keeps no text with a zero in it, which the chat allows in a name.
+            self._people[label] = (principal.name.replace("\0", ""), principal.owner)
         counts[0] += 1
         counts[1] += prompt_tokens
         counts[2] += completion_tokens

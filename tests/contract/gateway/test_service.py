@@ -34,6 +34,25 @@ def test_a_revoked_key_is_refused_at_once_and_a_new_one_let_in(over_engine: Gate
     store.close()
 
 
+def test_an_answer_does_not_tell_what_is_wrong_with_a_key(over_engine: Gateway) -> None:
+    store = KeyStore(over_engine.database)
+    expires_at = time.time() + 0.5
+    revoked, _ = store.create("revoked")
+    expired, _ = store.create("expired", None, {"expires_at": expires_at})
+    store.revoke("revoked")
+    store.close()
+    wait_for(lambda: time.time() > expires_at, "the key to expire")
+    altered = over_engine.key[:-1] + ("b" if over_engine.key.endswith("a") else "a")
+    told = set()
+    for key in ("ask_" + "0" * 43, altered, revoked, expired):
+        status, headers, body = over_engine.ask("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+        # These two are no request's like another's.
+        del headers["date"], headers["x-request-id"]
+        told.add((status, tuple(headers.items()), body))
+    ((status, _, _),) = told
+    assert status == 401
+
+
 @pytest.mark.parametrize("form", ["bearer", "basic", "x-api-key"])
 def test_a_key_is_taken_in_three_forms(over_engine: Gateway, form: str) -> None:
     pair = base64.b64encode(f"anybody:{over_engine.key}".encode()).decode()

@@ -7,16 +7,10 @@ from pathlib import Path
 import pytest
 
 from aistack.gateway.state.database import Database
-from databases import PASSWORD, Postgres, running_postgres
+from databases import PASSWORD, Postgres
 
 OpenDatabase = Callable[[], Database]
 _NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -58,6 +58,20 @@ def test_what_is_recorded_is_in_the_report_within_a_second(open_database: OpenDa
     assert report(database, "day", since=time.time() + 3600) == report(database, "day", until=1.0) == ()
 
 
+def test_a_name_that_no_database_can_keep_stops_nobodys_usage(open_database: OpenDatabase) -> None:
+    database = open_database()
+
+    async def use() -> None:
+        book = UsageBook(database)
+        await book.run()
+        book.record(Principal("user", "u2", "Zo\0e"), "chat/completions", "demo", 10, 5, "ok")
+        await book.stop()
+        assert book.waiting == 0
+
+    asyncio.run(use())
+    assert report(database, "user") == (Line("user:u2", "Zoe", 1, 10, 5),)
+
+
 def test_two_writers_add_up(open_database: OpenDatabase) -> None:
     async def use(database: Database) -> None:
         book = UsageBook(database)

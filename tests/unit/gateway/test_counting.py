@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from aistack.gateway.counting import asking_for_usage, counts_in, counts_of, without_usage
+from aistack.gateway.counting import asking_for_usage, counts_in, counts_of, ollama_counts_in, without_usage
 
 
 @pytest.mark.parametrize(
@@ -13,13 +13,34 @@ from aistack.gateway.counting import asking_for_usage, counts_in, counts_of, wit
         (b'{"usage":{"prompt_tokens":7,"prompt_tokens_details":{"cached_tokens":2},"completion_tokens":3}}', (7, 3)),
         (b'{"usage":{"input_tokens":7,"output_tokens":3}}', (7, 3)),
         (b'{"data":[],"usage":{"prompt_tokens":7,"total_tokens":7}}', (7, 0)),
-        (b'{"done":true,"prompt_eval_count":7,"eval_count":3}', (7, 3)),
+        (b'data: {"usage":{"prompt_tokens":7,"completion_tokens":3}}\n\ndata: {"usage":null}', (7, 3)),
         (b'{"usage":null}', None),
+        (b'{"prompt_tokens":7}', None),
         (b"", None),
     ],
 )
-def test_counts_are_found_in_every_dialect(text: bytes, counts: tuple[int, int] | None) -> None:
+def test_counts_are_found_in_every_dialect_of_openai(text: bytes, counts: tuple[int, int] | None) -> None:
     assert counts_in(text) == counts
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        (b'{"done":true,"prompt_eval_count":7,"eval_count":3}', (7, 3)),
+        (b'{"embeddings":[[1]],"total_duration":1,"prompt_eval_count":7}', (7, 0)),
+        (b'{"done":false}', None),
+    ],
+)
+def test_counts_are_found_in_ollamas_answers(text: bytes, counts: tuple[int, int] | None) -> None:
+    assert ollama_counts_in(text) == counts
+
+
+def test_arguments_of_a_tool_cannot_look_like_ollamas_counts() -> None:
+    written = {"usage": {"prompt_tokens": 1}, "prompt_eval_count": 1, "eval_count": 1, "done": True}
+    message = {"tool_calls": [{"function": {"name": "f", "arguments": written}}]}
+    whole = json.dumps({"message": message, "done": True, "prompt_eval_count": 7, "eval_count": 3}).encode()
+    lines = json.dumps({"message": message, "done": False}).encode() + b'\n{"done":true,"eval_count":3}\n'
+    assert (ollama_counts_in(whole), ollama_counts_in(lines)) == ((7, 3), (0, 3))
 
 
 def test_what_a_model_writes_cannot_look_like_a_count() -> None:
@@ -32,6 +53,11 @@ def test_what_a_model_writes_cannot_look_like_a_count() -> None:
 def test_parsed_counts_may_be_missing() -> None:
     assert counts_of({"prompt_tokens": 7, "completion_tokens": None}) == (7, 0)
     assert counts_of(None) is None
+
+
+@pytest.mark.parametrize("told", [-1, 10**30, "7", 7.5, [7]])
+def test_a_count_that_no_table_could_hold_is_none(told: object) -> None:
+    assert counts_of({"prompt_tokens": told, "completion_tokens": 3}) == (0, 3)
 
 
 def test_counts_are_wished_for_in_streams_alone_and_only_where_the_client_did_not() -> None:

@@ -1,6 +1,10 @@
 import base64
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -87,3 +91,52 @@ def test_the_internal_key_is_taken_only_as_bearer(gatekeeper: Gatekeeper) -> Non
     for headers in (basic("x", INTERNAL), {b"x-api-key": INTERNAL.encode()}):
         with pytest.raises(Refusal):
             gatekeeper.admit(headers)
+
+
+def way_of(gatekeeper: Gatekeeper, secret: str) -> tuple[list[tuple[str, int]], tuple[Any, ...]]:
+    """The lines of ours that a refused key goes through, in their order, and the refusal."""
+    lines: list[tuple[str, int]] = []
+
+    def note(frame: FrameType, event: str, _: object) -> Any:
+        if "/aistack/" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            lines.append((frame.f_code.co_filename, frame.f_lineno))
+        return note
+
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        gatekeeper.admit(bearer(secret))
+    except Refusal as refusal:
+        return lines, (refusal.status, refusal.message, refusal.code, refusal.headers)
+    finally:
+        sys.settrace(before)
+    raise AssertionError(f"{secret} was let in")
+
+
+def test_whatever_is_wrong_with_a_key_it_goes_the_same_way_to_the_same_refusal(tmp_path: Path) -> None:
+    database = Database(tmp_path / "gateway.db")
+    store = KeyStore(database)
+    live, _ = store.create("live")
+    revoked, _ = store.create("revoked")
+    store.revoke("revoked")
+    old, _ = store.create("rotated")
+    store.rotate("rotated")
+    expired_before, _ = store.create("expired before", None, {"expires_at": time.time() + 0.01})
+    time.sleep(0.02)
+    expires_at = time.time() + 1
+    expired_since, _ = store.create("expired since", None, {"expires_at": expires_at})
+    ring = KeyRing(database, fresh_s=1e9)
+    gatekeeper = Gatekeeper(ring, INTERNAL)
+    for secret in (live, expired_since):
+        assert gatekeeper.admit(bearer(secret))
+    while time.time() <= expires_at:
+        time.sleep(0.02)
+    other = "b" if live[-1] == "a" else "a"
+    way = way_of(gatekeeper, "ask_" + "0" * 43)
+    assert len(way[0]) > 10
+    for secret in (live[:-1] + other, "ask_" + other + live[5:], revoked, old, expired_before, expired_since):
+        assert way_of(gatekeeper, secret) == way
+    ring.close()
+    database.close()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aistack.gateway.counting import counts_of
 from aistack.gateway.refusals import Refusal, bad_request
 from aistack.gateway.settings import NodeKind
 from aistack.gateway.translation.replies import thinking_of
@@ -114,6 +115,4 @@ def answer_in(document: Any) -> Answer:
 
 def tokens_in(usage: Any) -> tuple[int, int]:
     """Tokens read and written, as an engine's `usage` has them; 0 where it tells nothing."""
-    counts = usage if isinstance(usage, dict) else {}
-    read, written = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    return read if isinstance(read, int) else 0, written if isinstance(written, int) else 0
+    return counts_of(usage) or (0, 0)
