@@ -1,5 +1,6 @@
 """The application: find the operation, let the caller in or not, answer, count, log."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -144,11 +145,14 @@ class Application:
         except ClientGone:
             exchange.status = CLIENT_GONE
             outcome = "client_gone"
+        except asyncio.CancelledError:
+            outcome = "cut"
+            raise
         except Exception:
             outcome = "gateway_failed"
-            _log.exception("a request failed: %s", exchange.raw_path.decode("latin-1"))
             if exchange.status:
-                raise  # the answer has begun: the server cuts the connection, so nobody takes it for whole
+                raise  # the answer has begun: the server says why and cuts it, so nobody takes it for whole
+            _log.exception("a request failed: %s", exchange.raw_path.decode("latin-1"))
             await _refuse(exchange, match, Refusal(500, "the gateway failed; its log says why"))
         finally:
             meters.in_flight -= 1

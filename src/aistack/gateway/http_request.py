@@ -30,7 +30,7 @@ class Request:
     """
 
     __slots__ = (
-        "_asks", "_chunked", "_connection", "_parts", "_size", "_waiter", "answered", "gone", "headers",
+        "_asks", "_body", "_chunked", "_connection", "_waiter", "answered", "gone", "headers",
         "keeps", "method", "on_gone", "path", "query", "raw_path", "repeated", "task", "whole",
     )  # fmt: skip
 
@@ -38,8 +38,7 @@ class Request:
         self, connection: "Connection", method: str, raw_path: bytes, query: bytes, headers: dict[bytes, bytes]
     ) -> None:
         self._connection = connection
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()
         self.whole = False
         self._asks = headers.get(b"expect", b"").lower() == b"100-continue"
         self._chunked = True
@@ -63,16 +62,15 @@ class Request:
         if self._asks:
             self._asks = False
             self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while not self._parts:
+        while not self._body:
             if self.whole:
                 return b""
             if self.gone:
                 raise ConnectionResetError("the client left")
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        piece = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
+        piece = bytes(self._body)
+        self._body.clear()
         self._connection.read_on()
         return piece
 
@@ -117,23 +115,23 @@ class Request:
 
     def _finish(self) -> None:
         self.answered = True
+        self._body.clear()
         self._connection.answered(self)
 
     # What the connection calls.
 
     def older(self) -> None:
-        """The client speaks HTTP/1.0: it knows no chunks, and its connection ends with the answer."""
-        self._chunked = self.keeps = False
+        """The client speaks HTTP/1.0: it knows no chunks and no 100, and its connection ends with the answer."""
+        self._chunked = self.keeps = self._asks = False
 
     def arrived(self, part: bytes | None) -> bool:
         """Some of the body, or its end (None). Returns whether enough has come for now."""
         if part is None:
             self.whole = True
         elif not self.answered:
-            self._parts.append(part)
-            self._size += len(part)
+            self._body += part
         self._wake()
-        return self._size > _HIGH_WATER
+        return len(self._body) > _HIGH_WATER
 
     def lost(self) -> None:
         """The client has gone."""

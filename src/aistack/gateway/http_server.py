@@ -59,7 +59,11 @@ class Server:
 
 
 class Connection(asyncio.Protocol):
-    """A client's connection: one request is answered at a time, those sent meanwhile wait."""
+    """A client's connection: one request is answered at a time, those sent meanwhile wait.
+
+    `_retired`: no further requests are begun; `_deaf`: what comes is thrown away. `_no_body_for` is how much has come
+    since the last piece of a body: a head, trailers, or nothing that makes sense.
+    """
 
     def __init__(
         self,
@@ -83,17 +87,20 @@ class Connection(asyncio.Protocol):
         self._newest: Request | None = None
         self._waiting: deque[Request] = deque()
         self._retired = False
+        self._deaf = False
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._repeated: set[bytes] = set()
-        self._in_head = True
-        self._head_size = 0
+        self._no_body_for = 0
+        self._written = 0
+        self._sent = 0
         self._touched = loop.time()
         self.closed = loop.create_future()
         self._alarm = loop.call_later(idle_s, self._look)
 
     def send(self, data: bytes) -> None:
         """Write; what cannot be sent at once is kept."""
+        self._written += len(data)
         self._transport.write(data)
 
     async def drained(self) -> None:
@@ -111,8 +118,8 @@ class Connection(asyncio.Protocol):
         """The answer of a request is whole."""
         self._touched = self._loop.time()
         self._active = None
-        if not request.keeps or self._retired:
-            self._transport.close()
+        if not request.keeps or (self._retired and not self._waiting):
+            self._end(whole=request.whole)
         else:
             self._go_on()
 
@@ -142,7 +149,10 @@ class Connection(asyncio.Protocol):
 
         def done(_: "asyncio.Task[None]") -> None:
             self._tasks.discard(task)
-            if task.cancelled() or task.exception() is not None or not request.answered:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                _log.error("a request failed", exc_info=error)
+            if error is not None or not request.answered:
                 self._transport.abort()  # so that nobody takes the answer for whole
 
         task.add_done_callback(done)
@@ -153,34 +163,44 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _look(self) -> None:
-        idle = self._loop.time() - self._touched
-        if self._active is None and idle >= self._idle_s:
+        """Close it when nothing happens on it; cut it when its client has taken nothing since the last look."""
+        waiting = self._transport.get_write_buffer_size()
+        stuck = waiting and self._written - waiting == self._sent
+        self._sent = self._written - waiting
+        idle = 0.0 if self._active or waiting else self._loop.time() - self._touched
+        if stuck:
+            self._transport.abort()
+        elif idle >= self._idle_s:
             self._transport.close()
         else:
-            left = self._idle_s - idle if self._active is None else self._idle_s
-            self._alarm = self._loop.call_later(left, self._look)
+            self._alarm = self._loop.call_later(self._idle_s - idle, self._look)
 
     def _refuse(self, status: int, why: str) -> None:
-        """Nothing more can be made of what comes. An answer that is under way still goes out."""
-        self._retired = True
-        self._waiting.clear()
+        """Nothing more can be made of what comes. Answers to what came before still go out."""
+        self._retired = self._deaf = True
+        if self._waiting and not self._waiting[-1].whole:
+            self._waiting.pop()
         if self._active is None:
-            self._answer_that(status, why)
-        elif self._active.whole:
-            self._active.keeps = False
-            self._pause()
-        else:
+            _log.info("%s: %s", self._transport.get_extra_info("peername"), why)
+            body = why.encode()
+            own = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+            self.send(b"%s%s\r\n%s" % (STATUS_LINES[status], own, body))
+            self._end(whole=False)
+        elif not self._active.whole:
             self._transport.abort()
+        elif not self._waiting:
+            self._active.keeps = False
 
-    def _answer_that(self, status: int, why: str) -> None:
-        _log.info("a request that is none: %s", why)
-        body = why.encode()
-        own = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
-        self._transport.write(b"%s%s\r\n%s" % (STATUS_LINES[status], own, body))
-        # Closed with something unread, the client's side would throw the answer away unseen.
-        self._transport.write_eof()
-        self._alarm.cancel()
-        self._alarm = self._loop.call_later(_LINGER_S, self._transport.close)
+    def _end(self, *, whole: bool) -> None:
+        """Close it once all is sent. Were something left unread, the client's side would throw the answer away unseen:
+        unless the last request was `whole`, what still comes is taken and thrown away for a while."""
+        self._retired = self._deaf = True
+        if whole:
+            self._transport.close()
+        else:
+            self._transport.write_eof()
+            self._loop.call_later(_LINGER_S, self._transport.close)
+            self.read_on()
 
     # What the event loop calls.
 
@@ -189,10 +209,10 @@ class Connection(asyncio.Protocol):
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._retired and self._active is None:
+        if self._deaf:
             return
         self._touched = self._loop.time()
-        self._head_size += len(data)
+        self._no_body_for += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -202,7 +222,7 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, UnicodeDecodeError):
             self._refuse(400, "not HTTP")
         else:
-            if self._in_head and self._head_size > _LONGEST_HEAD:
+            if self._no_body_for > _LONGEST_HEAD:
                 self._refuse(431, "the head of the request is too long")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's own name
@@ -228,7 +248,6 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers = {}
         self._repeated = set()
-        self._in_head = True
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -241,12 +260,13 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        self._in_head = False
-        self._head_size = 0
+        self._no_body_for = 0
         url = httptools.parse_url(self._url)
         method = parser.get_method().decode("ascii")
         request = self._newest = Request(self, method, url.path or b"/", url.query or b"", self._headers)
         request.repeated = self._repeated
+        # Trailers, which may follow the body, are nothing that anybody reads.
+        self._headers, self._repeated = {}, set()
         request.keeps = parser.should_keep_alive()
         if parser.get_http_version() != "1.1":
             request.older()
@@ -256,11 +276,11 @@ class Connection(asyncio.Protocol):
             self._pause()
 
     def on_body(self, body: bytes) -> None:
+        self._no_body_for = 0
         if self._newest is not None and self._newest.arrived(body):
             self._pause()
 
     def on_message_complete(self) -> None:
         if self._newest is not None:
             self._newest.arrived(None)
-        self._in_head = True
-        self._head_size = 0
+        self._no_body_for = 0

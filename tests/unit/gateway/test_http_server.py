@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 
 from aistack.gateway.http_request import Request
 from aistack.gateway.http_server import Handler, Server
@@ -59,7 +60,8 @@ def run(handler: Handler, scenario: Callable[[Site], Awaitable[None]], **more: f
         async with asyncio.timeout(20), site(handler, **more) as made:
             await scenario(made)
 
-    asyncio.run(whole())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(whole())
 
 
 async def echo(request: Request) -> None:
@@ -452,3 +454,120 @@ def test_a_header_that_comes_twice_is_told() -> None:
         assert seen == [{b"a"}, set()]
 
     run(looking, scenario)
+
+
+CHUNKED = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("endless", [b"2\r\nok\r\n0\r\nA: ", b"2\r\nok\r\n2;"])
+def test_what_is_neither_head_nor_body_has_an_end(endless: bytes) -> None:
+    over = asyncio.Event()
+
+    async def reading(request: Request) -> None:
+        try:
+            await echo(request)
+        except ConnectionResetError:
+            over.set()
+
+    async def scenario(made: Site) -> None:
+        _, writer = await made.connect()
+        writer.write(CHUNKED + endless + b"b" * 1_000_000)
+        await over.wait()
+
+    run(reading, scenario)
+
+
+def test_trailers_are_no_headers() -> None:
+    async def telling(request: Request) -> None:
+        while await request.piece():
+            pass
+        request.answer(200, TEXT, b",".join(sorted(request.headers)))
+
+    async def scenario(made: Site) -> None:
+        sent = CHUNKED.replace(b"Host: x", b"Connection: close") + b"0\r\nAuthorization: Bearer x\r\n\r\n"
+        assert (await made.say(sent)).endswith(b"\r\n\r\nconnection,transfer-encoding")
+
+    run(telling, scenario)
+
+
+async def hasty(request: Request) -> None:
+    """Answers before the body has come."""
+    await asyncio.sleep(0.05)
+    request.answer(401, TEXT, b"no")
+
+
+def test_a_body_that_nobody_wanted_is_taken_so_that_the_next_request_is_answered() -> None:
+    async def scenario(made: Site) -> None:
+        answer = await made.say(post(b"/x", b"b" * 20_000_000) + post(b"/y", b"", CLOSE))
+        assert answer.count(b"HTTP/1.1 401 ") == 2
+
+    run(hasty, scenario)
+
+
+def test_an_answer_before_the_body_can_be_read_although_the_connection_ends() -> None:
+    async def scenario(made: Site) -> None:
+        assert (await made.say(post(b"/x", b"b" * 20_000_000, CLOSE))).endswith(b"no")
+
+    run(hasty, scenario)
+
+
+def test_what_was_asked_before_nonsense_is_answered() -> None:
+    async def scenario(made: Site) -> None:
+        last = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        answer = await made.say(GET * 60 + last + b"more\r\n\r\n")
+        assert answer.count(b"HTTP/1.1 200 OK") == 61
+
+    run(echo, scenario)
+
+
+@pytest.mark.parametrize("ends", [b"", b"Connection: close\r\n"])
+def test_a_client_that_takes_nothing_is_cut(ends: bytes) -> None:
+    async def large(request: Request) -> None:
+        request.answer(200, TEXT, b"x" * 30_000_000)
+
+    async def scenario(made: Site) -> None:
+        reader, writer = await made.connect()
+        writer.write(GET.replace(b"\r\n\r\n", b"\r\n" + ends + b"\r\n"))
+        await asyncio.sleep(1)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(30_000_000)
+
+    run(large, scenario, idle_s=0.2)
+
+
+def test_a_client_that_takes_nothing_of_a_stream_gives_its_place_up() -> None:
+    over = asyncio.Event()
+
+    async def endless(request: Request) -> None:
+        request.on_gone = over.set
+        request.begin(200, TEXT)
+        while not request.gone:
+            await request.write(b"x" * 100_000)
+
+    async def scenario(made: Site) -> None:
+        _, writer = await made.connect()
+        writer.transport.pause_reading()
+        writer.write(GET)
+        await over.wait()
+
+    run(endless, scenario, idle_s=0.2)
+
+
+def test_a_mistake_of_the_handler_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def failing(_: Request) -> None:
+        raise ValueError("our mistake")
+
+    async def scenario(made: Site) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            await made.say(GET)
+
+    run(failing, scenario)
+    assert "our mistake" in caplog.text
+
+
+def test_http_1_0_is_not_told_to_go_on() -> None:
+    async def scenario(made: Site) -> None:
+        answer = await made.say(post(b"/x", b"ok", b"Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+    run(echo, scenario)
