@@ -1,8 +1,9 @@
-"""Databases for tests: SQLite files, and a PostgreSQL of the tests' own."""
+"""Databases for tests: a PostgreSQL and a Redis of the tests' own."""
 
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import create_engine, make_url, text
 
 PASSWORD = "pass%word of:the@tests"
@@ -25,9 +28,7 @@ class Postgres:
         self.address = address
         self.programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
         self._user = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         secret = folder / "password"
         secret.write_text(PASSWORD)
         for path in (folder, secret):
@@ -85,6 +86,64 @@ class Postgres:
         if os.getuid():
             return {}
         return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": [], "cwd": "/"}
+
+
+class RedisServer:
+    """A Redis server in `folder`, with a password, that keeps nothing when it ends."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._log = folder / "log"
+        self._argv = [
+            "redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(folder),
+            "--save", "", "--requirepass", PASSWORD, *options,
+        ]  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._argv, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait(30)
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def client(self) -> Redis:
+        return Redis(port=self.port, password=PASSWORD, decode_responses=True)
+
+    def _answers(self) -> bool:
+        with self.client() as client:
+            try:
+                return bool(client.ping())
+            except RedisError:
+                return False
+
+
+@contextmanager
+def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
+    server = RedisServer(folder, *options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def _what() -> str:
     nginx = re.search(r"[\d.]+", said)
     return (
         _WHAT.format(litellm=LITELLM_VERSION, nginx=nginx[0] if nginx else "")
-        + f"\nuvicorn {version('uvicorn')}, uvloop {version('uvloop')}, httptools {version('httptools')}.\n"
+        + f"\nuvloop {version('uvloop')}, httptools {version('httptools')}.\n"
     )
 
 

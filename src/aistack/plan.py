@@ -61,8 +61,12 @@ class Plan:
 
     @property
     def secret_names(self) -> tuple[str, ...]:
-        """Every secret that a service of the plan uses."""
-        return tuple(dict.fromkeys(name for service in self.services for name in service.secret_names))
+        """Every secret that a service of the plan uses and that can be made up."""
+        return tuple(
+            dict.fromkeys(
+                name for service in self.services for name in service.secret_names if name not in service.site_secrets
+            )
+        )
 
 
 def make_plan(config: Config, host: Host, components: Sequence[Component] = COMPONENTS) -> Plan:

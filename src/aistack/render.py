@@ -182,6 +182,7 @@ class _Renderer:
         secrets = {name: self._digest(self._place.secret(service.name, name)) for name in service.secret_names}
         forms = {name: (value.name, value.form) for name, value in secret.items()}
         fixed = {file.path: file.content for file in files if not file.reloadable}
+        fixed |= {file.path: self.text(file.fixed) for file in service.config_files if file.fixed}
         loaded = {file.path: file.content for file in files if file.reloadable}
         handed = {name: self._digest(self._place.handed(service.name, name)) for name in service.handed}
         # A socket that is moved by a reload may fail to open without anybody being told.

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -294,6 +295,47 @@ def test_a_key_works_from_its_creation_until_it_is_revoked(tended: RealStack) ->
     listed = json.loads(tended.run("keys", "ls", "--json").stdout)
     assert [bool(item["revoked"]) for item in listed if item["name"] == "short-lived"] == [True]
     assert "short-lived" in tended.run("keys", "revoke", "short-lived", status=1).stderr
+
+
+@pytest.mark.parametrize("root", ["/v1", "/api/v1"])
+def test_keys_are_managed_through_the_proxy_with_a_key_for_that(tended: RealStack, root: str) -> None:
+    name = root.strip("/").replace("/", "-")
+    admin = json.loads(tended.run("keys", "create", f"admin-{name}", "--scope", "admin", "--json").stdout)["key"]
+    trust = ssl.create_default_context(cafile=tended.ca)
+
+    def ask(method: str, path: str, body: object = None) -> Any:
+        headers = {"Authorization": f"Bearer {admin}"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{tended.url}{root}/admin/{path}", data, headers, method=method)
+        with urllib.request.urlopen(request, context=trust, timeout=20) as answer:
+            return json.load(answer)
+
+    made = ask("POST", "keys", {"name": name})
+    assert "demo" in _models(tended, made["key"])
+    assert ask("PATCH", f"keys/{made['id']}", {"models": ["all-minilm"]})["models"] == ["all-minilm"]
+    assert _models(tended, made["key"]) == ["all-minilm"]
+    assert ask("DELETE", f"keys/{name}")["revoked"]
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        _models(tended, made["key"])
+    tended.run("keys", "revoke", f"admin-{name}")
+
+
+def test_a_node_is_drained_and_resumed(tended: RealStack) -> None:
+    def state() -> str:
+        (node,) = json.loads(tended.run("nodes", "ls", "--json").stdout)
+        assert "demo" in node["models"]
+        return str(node["state"])
+
+    key = tended.key("nodes")
+    body = {"model": "demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
+    assert state() == "ready"
+    assert "demo" in tended.run("nodes", "drain", "local", "--wait", "--timeout", "60").stderr
+    assert state() == "draining"
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        tended.ask("/v1/chat/completions", key, body)
+    tended.run("nodes", "resume", "local")
+    assert tended.ask("/v1/chat/completions", key, body)["choices"]
+    tended.run("keys", "revoke", "nodes")
 
 
 def test_an_imported_model_is_served_until_it_is_removed(tended: RealStack) -> None:

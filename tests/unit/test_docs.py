@@ -88,6 +88,7 @@ def test_every_metric_and_reason_of_the_gateway_is_in_its_page() -> None:
     meters = Meters()
     meters.watch(tuple, dict)
     meters.watch_database(int, bool)
+    meters.watch_redis(bool)
     found = {family.name + ("_total" if family.type == "counter" else "") for family in meters.registry.collect()}
     metrics, reasons = (ROOT / "docs/reference/gateway-metrics.md").read_text().split("\n## Reasons\n")
     rows = re.findall(r"^\| `(\w+)` \|", metrics, re.MULTILINE)

@@ -88,6 +88,7 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
     ({"gateway.audit.max_mb": 5}, set(), {"gateway"}),
     ({"gateway.audit.keep": 5}, set(), {"gateway"}),
     ({"gateway.database": "postgresql://aistack@db.example:5432/aistack"}, {"gateway"}, {"gateway"}),
+    ({"gateway.redis": "redis://db.example:6379/0"}, {"gateway"}, {"gateway"}),
     ({"gateway.limits.roles": {"admin": {"tokens_per_day": 0}}}, set(), {"gateway"}),
     *(
         ({f"gateway.limits.{whose}.{limit}": 5}, set(), {"gateway"})
@@ -160,6 +161,13 @@ def test_a_new_secret_restarts_those_who_use_it(before: Services, secret: str, u
     after = rendered(Config(), changed(f"/secrets/{secret}"))
     assert differing(before, after, "restart_hash") == users
     assert differing(before, after, "reload_hash") == set()
+
+
+@pytest.mark.parametrize("key", ["gateway.database", "gateway.redis"])
+def test_another_address_of_what_the_gateway_keeps_open_restarts_it(key: str) -> None:
+    scheme = "postgresql" if key == "gateway.database" else "redis"
+    one, other = (rendered(parse(sample({key: f"{scheme}://aistack@{host}/0"}))) for host in ("a", "b"))
+    assert differing(one, other, "restart_hash") == {"gateway"}
 
 
 def test_more_cores_restart_the_engine_alone(before: Services) -> None:

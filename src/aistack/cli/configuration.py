@@ -14,7 +14,7 @@ from aistack.config.reference import sample
 from aistack.errors import ConfigError, UserError
 from aistack.hardware import facts
 from aistack.hardware.fit import suggest_chat_model
-from aistack.operations.mistakes import missing_files, wrong_names
+from aistack.operations.mistakes import missing_files, refuse_missing_keys, wrong_names
 from aistack.operations.stack import open_stack
 from aistack.operations.write_tree import tree, write_tree
 from aistack.runtimes.programs import Installer
@@ -91,6 +91,7 @@ def check_command(json_output: bool) -> None:
     """Check stack.toml; every mistake is shown at once."""
     try:
         stack = open_stack(judges=(missing_files,))
+        refuse_missing_keys(stack.config, stack.paths.secrets)
     except ConfigError as error:
         if not json_output:
             raise

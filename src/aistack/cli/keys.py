@@ -111,13 +111,15 @@ def create_command(name: str, owner: str | None, json_output: bool, dry_run: boo
 @as_json
 def list_command(json_output: bool) -> None:
     """List keys, revoked ones too."""
+    from aistack.gateway.keys import told
+
     with _store() as store:
-        keys = store.list()
+        keys = [told(key) for key in store.list()]
     if json_output:
-        print_json([_shown(key) for key in keys])
+        print_json(keys)
         return
     columns = ("id", "name", "owner", "created", "expires", "revoked")
-    rows = [[str(_shown(key)[column] or "-") for column in columns] for key in keys]
+    rows = [[str(key[column] or "-") for column in columns] for key in keys]
     print_table([column.upper() for column in columns], rows)
 
 
@@ -189,15 +191,19 @@ def _live(store: "KeyStore") -> list["Key"]:
 
 
 def _show_plain(plain: str, key: "Key", json_output: bool) -> None:
+    from aistack.gateway.keys import told
+
     if json_output:
-        print_json({**_shown(key), "key": plain})
+        print_json({**told(key), "key": plain})
     else:
         click.echo("keep it: it is not shown again", err=True)
         click.echo(plain)
 
 
 def _show(key: "Key", json_output: bool) -> None:
-    shown = _shown(key)
+    from aistack.gateway.keys import told
+
+    shown = told(key)
     if json_output:
         print_json(shown)
         return
@@ -210,26 +216,6 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value)
     return "-" if value is None else str(value)
-
-
-def _shown(key: "Key") -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "owner": key.owner,
-        "created": _time(key.created_at),
-        "expires": _time(key.expires_at),
-        "revoked": _time(key.revoked_at),
-        "scopes": sorted(key.scopes),
-        "models": None if key.models is None else sorted(key.models),
-        "weight": key.weight,
-        "old_secret_until": _time(key.previous_until),
-        "limits": dict(key.limits),
-    }
-
-
-def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 COMMANDS = (keys_group,)

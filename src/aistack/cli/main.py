@@ -6,7 +6,7 @@ import sys
 import click
 
 from aistack import __version__
-from aistack.cli import completion, configuration, keys, lifecycle, models, move, observation, usage
+from aistack.cli import completion, configuration, keys, lifecycle, models, move, nodes, observation, usage
 from aistack.cli.output import show_error
 from aistack.errors import UserError
 
@@ -17,7 +17,7 @@ def commands() -> None:
     """A private AI service on your own hardware: one file says what you want, one command makes it so."""
 
 
-for module in (configuration, lifecycle, observation, models, keys, usage, move, completion):
+for module in (configuration, lifecycle, observation, models, nodes, keys, usage, move, completion):
     for command in module.COMMANDS:
         commands.add_command(command)
 

@@ -3,7 +3,6 @@
 import csv
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,15 +19,9 @@ _COLUMNS = ("id", "name", "requests", "prompt_tokens", "completion_tokens")
 
 
 def _moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
-    if text is None:
-        return None
-    if text.endswith("d") and text[:-1].isdecimal() and len(text) < 6:
-        return (datetime.now(UTC) - timedelta(days=int(text[:-1]))).timestamp()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UserError(f"{text!r} is not a day or a point in time", "for instance: 2026-11-01, or 30d") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    from aistack.gateway.usage_report import moment
+
+    return None if text is None else moment(text)
 
 
 @click.command("usage")

@@ -99,12 +99,13 @@ class StateDir:
 @dataclass(frozen=True)
 class ConfigFile:
     """A file rendered for a service. `path` is relative; the service is reloaded, not restarted, when
-    only files with `reloadable` differ."""
+    only files with `reloadable` differ. `fixed` is a template of what of such a file no reload takes over."""
 
     path: str
     template: str
     mode: int = 0o644
     reloadable: bool = False
+    fixed: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ class Service:
     """One program of the stack, and all that the rest of aistack needs to know of it.
 
     `after`: services that must be healthy before this one is started; `talks_to`: all that it connects to;
-    `outbound`: whether it connects to anything outside of the stack. `handed`: files of the site (`certificate`,
+    `outbound`: whether it connects to anything outside of the stack. `secrets` are made up when they are not there;
+    `site_secrets` nobody can make up, the site lays them beside those. `handed`: files of the site (`certificate`,
     `certificate_key`) that it reads, and reads anew when it is reloaded. `prepare`: a module of aistack with its
     arguments, run to its end before each start. `sees_machine`: it looks at the whole machine, processes and disks.
     `image`: what a container of it is made from; None: our own.
@@ -178,6 +180,7 @@ class Service:
     health: Health
     environment: Mapping[str, str | SecretValue] = field(default_factory=lambda: EMPTY)
     secrets: tuple[str, ...] = ()
+    site_secrets: tuple[str, ...] = ()
     states: tuple[StateDir, ...] = ()
     config_files: tuple[ConfigFile, ...] = ()
     after: tuple[str, ...] = ()
@@ -204,7 +207,7 @@ class Service:
     def secret_names(self) -> tuple[str, ...]:
         """Every secret that the service uses, from files or in its environment."""
         in_environment = (value.name for value in self.environment.values() if isinstance(value, SecretValue))
-        return tuple(dict.fromkeys((*self.secrets, *in_environment)))
+        return tuple(dict.fromkeys((*self.secrets, *self.site_secrets, *in_environment)))
 
 
 Component = Callable[[Config], tuple[Service, ...]]

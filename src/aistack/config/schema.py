@@ -61,6 +61,12 @@ NodeAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[
 DatabaseAddress = Annotated[
     str, StringConstraints(pattern=r"^(postgresql://[A-Za-z0-9_.-]+@[^\s/?#@:]+(:[0-9]{1,5})?/[A-Za-z0-9_-]+)?$")
 ]
+RedisAddress = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(rediss?://([A-Za-z0-9_.-]+@)?(\[[0-9a-fA-F:]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?(/[0-9]{1,5})?)?$"
+    ),
+]
 UseLimit = Annotated[int, Field(ge=0, le=10**15)]
 # Shown in pages and passed on in environments: no control characters, no quotes to escape.
 Title = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\"'\\<>{}]{1,60}$")]
@@ -206,6 +212,11 @@ class Gateway(Table):
         description="PostgreSQL for keys and usage: postgresql://USER@HOST:5432/NAME, with the password in the file\n"
         "secrets/gateway-database-password. Empty: a file of SQLite.",
     )
+    redis: RedisAddress = Field(
+        "",
+        description="Redis for limits that several gateways share: redis://USER@HOST:6379/0, or rediss:// with TLS;\n"
+        "with the password in the file secrets/gateway-redis-password. Empty: each gateway counts for itself.",
+    )
     audit: Audit = Audit()
     limits: UseLimits = UseLimits()
 
@@ -217,6 +228,7 @@ class Node(Table):
     kind: Literal["llamacpp", "ollama", "openai"]
     url: NodeAddress
     slots: int = Field(0, ge=0, le=10_000)
+    key: bool = False
 
 
 class Engine(Table):
@@ -251,7 +263,8 @@ class Engine(Table):
         '[[engine.nodes]] each. kind: "ollama", "llamacpp" (an engine of aistack) or "openai" (vLLM and others that\n'
         "speak OpenAI's API). A request goes to the node with least to do among those that have its model. slots:\n"
         "requests that it works on at once for a model (Ollama: its OLLAMA_NUM_PARALLEL; 0: what it says itself, or\n"
-        "1 for ollama, 32 for openai).",
+        "1 for ollama, 32 for openai). key = true: it wants a key (vLLM's --api-key), which lies in the file\n"
+        "secrets/engine-node-NAME-key beside this one.",
     )
 
 

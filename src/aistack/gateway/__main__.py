@@ -13,17 +13,18 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import uvicorn
 import uvloop
 
 from aistack.errors import ServiceError, UserError
+from aistack.gateway.administration import Administration
 from aistack.gateway.administrators import Administrators
 from aistack.gateway.application import Application
 from aistack.gateway.audit import AuditLog
 from aistack.gateway.batches import Batches
-from aistack.gateway.connection import Connection
+from aistack.gateway.draining import draining
+from aistack.gateway.http_server import Server
 from aistack.gateway.key_ring import KeyRing
 from aistack.gateway.limits import Limiter
 from aistack.gateway.metrics import Meters
@@ -37,6 +38,9 @@ from aistack.gateway.state.database import Database
 from aistack.gateway.usage import UsageBook
 from aistack.gateway.usage_report import spent
 
+if TYPE_CHECKING:
+    from aistack.gateway.shared_limits import SharedLimiter
+
 # How long streams may go on after SIGTERM; a supervisor waits longer than this before it kills.
 GRACE_S = 8
 # nginx keeps idle connections to us for 60 s; whoever closes first must not be us.
@@ -49,11 +53,16 @@ async def serve(path: Path) -> None:
     """Serve as the settings in `path` say until a signal. Raises UserError when they cannot be used."""
     settings = load(path)
     database = _database(settings)
-    keys = KeyRing(database, settings.allowances.keys)
+    nodes = Nodes(states_of(settings.nodes), settings.default_models.values())
+    keys = KeyRing(database, settings.allowances.keys, also=draining(nodes))
     access_log = Batches(_write_out)
-    services = _services(settings, keys, database)
+    shared = _shared_limiter(settings)
+    services = _services(settings, keys, database, nodes, shared)
+    if shared:
+        await shared.run()
     await services.nodes.watch()
     await services.usage.run()
+    looking = asyncio.ensure_future(keys.keep_looking())
     _take_signals(lambda: reload(path, services))
     # What stands now stands for ever; the collector need not look at it again.
     gc.collect()
@@ -61,11 +70,14 @@ async def serve(path: Path) -> None:
     try:
         await _run_server(settings, Application(services, access_log))
     finally:
+        looking.cancel()
         access_log.flush()
         services.audit.close()
         services.administrators.close()
         await services.nodes.stop()
         await services.usage.stop()
+        if shared:
+            await shared.stop()
         keys.close()
         database.close()
 
@@ -76,13 +88,28 @@ def _database(settings: Settings) -> Database:
     return Database(settings.database, read_secret(secret) if secret else None)
 
 
-def _services(settings: Settings, keys: KeyRing, database: Database) -> Services:
-    nodes = Nodes(states_of(settings.nodes), settings.default_models.values())
+def _shared_limiter(settings: Settings) -> "SharedLimiter | None":
+    """Limits in Redis, if there is to be one. Raises UserError."""
+    secret = settings.redis_password_file
+    if not settings.redis or not secret:
+        return None
+    # Its library is 20 MB that most gateways do without.
+    from aistack.gateway.redis_counts import RedisCounts
+    from aistack.gateway.shared_limits import SharedLimiter
+
+    return SharedLimiter(RedisCounts(settings.redis, read_secret(secret), secret.name))
+
+
+def _services(
+    settings: Settings, keys: KeyRing, database: Database, nodes: Nodes, shared: "SharedLimiter | None"
+) -> Services:
     queue = FairQueue(nodes, settings.most_waiting)
     meters = Meters()
     meters.watch(lambda: nodes.states, queue.waiting)
     usage = UsageBook(database)
     meters.watch_database(lambda: usage.waiting, lambda: keys.failing or usage.failing)
+    if shared:
+        meters.watch_redis(lambda: shared.failing)
     return Services(
         settings,
         Gatekeeper(keys, read_secret(settings.internal_key_file), settings.allowances),
@@ -91,14 +118,14 @@ def _services(settings: Settings, keys: KeyRing, database: Database) -> Services
         Administrators(settings.chat_url),
         meters,
         AuditLog(settings.audit),
-        _limiter(database),
+        _primed(shared or Limiter(), database),
         usage,
+        Administration(database, keys),
     )
 
 
-def _limiter(database: Database) -> Limiter:
-    """Counts that go on where they were before the restart; those of a minute begin anew."""
-    limiter = Limiter()
+def _primed(limiter: Limiter, database: Database) -> Limiter:
+    """Its counts go on where they were before the restart; those of a minute begin anew."""
     for label, name, before, current in spent(database, time.time()):
         limiter.prime(label, name, before, current)
     return limiter
@@ -122,10 +149,13 @@ def _take_signals(reloaded: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 async def _run_server(settings: Settings, application: Application) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     _log.info("listening on http://%s:%d", host, port)
-    await uvicorn.Server(_server_config(application)).serve(sockets=[listener])
+    await Server(application, idle_s=KEEP_ALIVE_S).serve(listener, stop, GRACE_S)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -136,23 +166,6 @@ def _listen(settings: Settings) -> socket.socket:
         where = f"{settings.host}:{settings.port}"
         hint = f"see which program listens there: ss -ltnp | grep :{settings.port}"
         raise ServiceError(f"cannot listen on {where}: {error.strerror}", hint) from error
-
-
-def _server_config(application: Application) -> uvicorn.Config:
-    return uvicorn.Config(
-        application,
-        interface="asgi3",
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Who asks is told by our own headers; whatever else a proxy claims is not looked at.
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-    )
 
 
 def _write_out(text: str) -> None:
@@ -166,10 +179,6 @@ def main() -> int:
     parser.add_argument("--settings", type=Path, required=True, help="JSON file with the settings")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # The server sends the signal that ended it once more when it has stopped; by then there is still
-    # something to put away here.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(arguments.settings))

@@ -1,14 +1,19 @@
-"""The ASGI application: find the operation, let the caller in or not, answer, count, log."""
+"""The application: find the operation, let the caller in or not, answer, count, log."""
 
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import orjson
+
 from aistack.gateway import (
+    admin_surface,
     anthropic_surface,
     description_surface,
     management,
+    models_surface,
+    node_report,
     ollama_embeddings,
     ollama_surface,
     openai_surface,
@@ -18,8 +23,10 @@ from aistack.gateway import (
 )
 from aistack.gateway.access_log import line
 from aistack.gateway.batches import Batches
-from aistack.gateway.exchange import Exchange, Message, Receive, Send
+from aistack.gateway.exchange import Exchange
+from aistack.gateway.http_request import Request
 from aistack.gateway.metrics import CONTENT_TYPE
+from aistack.gateway.principals import Principal
 from aistack.gateway.refusals import ClientGone, Refusal, anthropic_error, ollama_error, openai_error
 from aistack.gateway.routes import Match, Route, Surface, find, surface_of
 from aistack.gateway.services import Services
@@ -35,6 +42,7 @@ _CHALLENGES = {
     Surface.OLLAMA: (b"www-authenticate", b'Basic realm="aistack"'),
     Surface.OPENAI: (b"www-authenticate", b'Bearer realm="aistack"'),
     Surface.ANTHROPIC: (b"www-authenticate", b'Bearer realm="aistack"'),
+    Surface.ADMIN: (b"www-authenticate", b'Bearer realm="aistack"'),
 }
 _ERRORS = {Surface.ANTHROPIC: anthropic_error, Surface.OLLAMA: ollama_error}
 _UNKNOWN = "unknown"
@@ -56,6 +64,12 @@ async def _metrics(exchange: Exchange, services: Services) -> None:
     await exchange.reply(200, services.meters.text(), CONTENT_TYPE)
 
 
+async def _nodes(exchange: Exchange, services: Services) -> None:
+    if exchange.from_edge:
+        raise Refusal(403, "this is not for the outside")
+    await exchange.reply(200, orjson.dumps(node_report.report(services.nodes)))
+
+
 async def _authorize_admin(exchange: Exchange, services: Services) -> None:
     await services.administrators.authorize(exchange.headers)
     await exchange.reply(204, b"", b"")
@@ -67,10 +81,11 @@ _OPEN: dict[str, Handler] = {
     "health": _health,
     "live": _live,
     "metrics": _metrics,
+    "nodes": _nodes,
     "authorize-admin": _authorize_admin,
 }
 _PROTECTED: dict[tuple[Surface, str], Handler] = {
-    (Surface.OPENAI, "models"): openai_surface.models,
+    (Surface.OPENAI, "models"): models_surface.models,
     **{
         (Surface.OPENAI, name): partial(openai_surface.generation, operation=name)
         for name in ("chat/completions", "completions", "embeddings")
@@ -88,19 +103,30 @@ _PROTECTED: dict[tuple[Surface, str], Handler] = {
     (Surface.OLLAMA, "generate"): ollama_surface.generate,
     (Surface.OLLAMA, "embed"): ollama_embeddings.embed,
     (Surface.OLLAMA, "embeddings"): ollama_embeddings.embeddings_of_one,
+    (Surface.ADMIN, "keys"): admin_surface.keys,
+    (Surface.ADMIN, "usage"): admin_surface.usage,
+    (Surface.ADMIN, "nodes"): admin_surface.nodes,
+}
+# Those whose path names something.
+_NAMED: dict[tuple[Surface, str], Callable[[Exchange, Services, str], Awaitable[None]]] = {
+    (Surface.OPENAI, "models/{id}"): models_surface.model,
+    (Surface.ADMIN, "keys/{id}"): admin_surface.key,
+    (Surface.ADMIN, "keys/{id}/rotate"): admin_surface.rotate,
+    (Surface.ADMIN, "nodes/{name}/drain"): admin_surface.drain,
+    (Surface.ADMIN, "nodes/{name}/resume"): admin_surface.resume,
 }
 
 
 class Application:
-    """The gateway as an ASGI application. `services` is made by the caller, who also closes it."""
+    """What answers every request. `services` is made by the caller, who also closes it."""
 
     def __init__(self, services: Services, access_log: Batches) -> None:
         self._services = services
         self._access_log = access_log
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """One request (`http` is the only kind of scope that the server is set to give)."""
-        exchange = Exchange(scope, receive, send)
+    async def __call__(self, request: Request) -> None:
+        """Answer one request."""
+        exchange = Exchange(request)
         match = find(exchange.path)
         meters = self._services.meters
         meters.in_flight += 1
@@ -147,9 +173,9 @@ class Application:
             return await management.manage(exchange, self._services, match)
         exchange.principal = self._services.gatekeeper.admit(exchange.headers)
         if route.scope and not exchange.principal.may(route.scope):
-            raise Refusal(403, f"this key lacks the scope '{route.scope}'", "insufficient_scope")
+            raise _insufficient(exchange.principal, route.scope)
         if match.argument:
-            return await openai_surface.model(exchange, self._services, match.argument)
+            return await _NAMED[route.surface, route.name](exchange, self._services, match.argument)
         return await _PROTECTED[route.surface, route.name](exchange, self._services)
 
     def _record(self, exchange: Exchange, route: Route | None, outcome: str) -> None:
@@ -163,8 +189,16 @@ class Application:
         self._access_log.add(line(exchange))
 
 
+def _insufficient(principal: Principal, scope: str) -> Refusal:
+    lacking = f"this key lacks the scope '{scope}'"
+    message = lacking if principal.kind == "key" else f"this takes a key with the scope '{scope}'"
+    return Refusal(403, message, "insufficient_scope")
+
+
 async def _refuse(exchange: Exchange, match: Match | None, refusal: Refusal) -> None:
     surface = match.route.surface if match else surface_of(exchange.path)
+    if surface is Surface.OPENAI and models_surface.ANTHROPICS in exchange.headers:
+        surface = Surface.ANTHROPIC
     headers = refusal.headers
     if refusal.status == 401 and (challenge := _CHALLENGES.get(surface)):
         headers = (*headers, challenge)

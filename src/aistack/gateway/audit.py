@@ -95,6 +95,8 @@ def entry(exchange: Exchange, surface: str, route: str, outcome: str, *, prompts
     }
     if exchange.fell_back_from:
         told["fell_back_from"] = exchange.fell_back_from
+    if exchange.changed is not None:
+        told["changed"] = exchange.changed
     if prompts and exchange.request is not None:
         told["request"] = orjson.Fragment(exchange.request)
     return told

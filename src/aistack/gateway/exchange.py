@@ -1,21 +1,20 @@
-"""One request and its answer over ASGI: headers and body in, bytes out, and whether the client is there."""
+"""One request and its answer: headers and body in, bytes out, and whether the client is there."""
 
 import asyncio
 import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 
+from aistack.gateway.http_request import Request
 from aistack.gateway.principals import IDENTITY_HEADERS, Principal
 from aistack.gateway.refusals import ClientGone, Refusal, bad_request
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Json = dict[str, Any]
 
 JSON = b"application/json"
@@ -24,9 +23,6 @@ _LINGER_S = 5.0
 # A request's id: this run of the gateway, and the request's number in it.
 _RUN = secrets.token_hex(5).encode()
 _NUMBERS = itertools.count(1)
-# Where a request's scope holds what to do when its client goes away, and that it has (see connection.py).
-ON_GONE = "aistack.on_gone"
-GONE = "aistack.gone"
 
 
 class Exchange:
@@ -35,28 +31,26 @@ class Exchange:
     `path` is percent-decoded once and not normalised. `status` is 0 until the answer starts. `request` is a body of
     JSON as it came. `tokens` are those that the engine read and wrote, by its own count, None when it did not say.
     `words` is how many words the prompt has, 0 when that was of no interest; `truncated` that the engine does not
-    read all. `answer_headers` go into the answer, whichever it is.
+    read all. `changed` is what an administrator asked to change, for the audit log. `answer_headers` go into the
+    answer, whichever it is. `repeated` is a header that says who asks and came more than once.
     """
 
     __slots__ = (
-        "_complete", "_gone", "_more_body", "_receive", "_scope", "_send", "answer_headers", "failed_node",
-        "fell_back_from", "first_byte_at", "headers", "method", "model", "node", "path", "principal", "raw_path",
-        "repeated", "request", "request_id", "started_at", "status", "streams", "tokens", "truncated",
-        "waited_s", "words",
+        "_gone", "_incoming", "answer_headers", "changed", "failed_node", "fell_back_from", "first_byte_at", "headers",
+        "method", "model", "node", "path", "principal", "raw_path", "repeated", "request", "request_id", "started_at",
+        "status", "streams", "tokens", "truncated", "waited_s", "words",
     )  # fmt: skip
 
-    def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._complete = False
+    def __init__(self, incoming: Request) -> None:
+        self._incoming = incoming
         self._gone = False
-        self._more_body = True
         self.started_at = time.perf_counter()
         self.first_byte_at = 0.0
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.raw_path: bytes = scope["raw_path"]
+        self.method = incoming.method
+        self.path = incoming.path
+        self.raw_path = incoming.raw_path
+        self.headers = incoming.headers
+        self.repeated = min(incoming.repeated & IDENTITY_HEADERS, default=None) if incoming.repeated else None
         self.status = 0
         self.model: str | None = None
         self.node = ""
@@ -67,21 +61,24 @@ class Exchange:
         self.words = 0
         self.streams = False
         self.request: bytes | None = None
+        self.changed: Json | None = None
         self.truncated = False
         self.principal: Principal | None = None
         self.request_id = b"%s%06x" % (_RUN, next(_NUMBERS))
         self.answer_headers: list[tuple[bytes, bytes]] = [(b"x-request-id", self.request_id)]
-        self.headers: dict[bytes, bytes] = {}
-        self.repeated: bytes | None = None
-        for name, value in scope["headers"]:
-            if name in self.headers and name in IDENTITY_HEADERS:
-                self.repeated = name
-            self.headers[name] = value
 
     @property
     def from_edge(self) -> bool:
         """Whether the request came from outside, through the proxy."""
         return b"x-aistack-edge" in self.headers
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """What follows the `?`, decoded. Raises Refusal 400 for what no browser would send."""
+        try:
+            return parse_qs(self._incoming.query.decode("ascii"), keep_blank_values=True, max_num_fields=100)
+        except ValueError as error:
+            raise bad_request("the query string cannot be read") from error
 
     async def body(self, limit: int) -> bytes:
         """The request's body. Raises Refusal 413 beyond `limit` bytes, ClientGone when it is cut short."""
@@ -90,11 +87,11 @@ class Exchange:
             raise await self._too_large(limit)
         parts: list[bytes] = []
         size = 0
-        async for part in self.body_parts():
-            size += len(part)
+        while piece := await self._piece():
+            size += len(piece)
             if size > limit:
                 raise await self._too_large(limit)
-            parts.append(part)
+            parts.append(piece)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _too_large(self, limit: int) -> Refusal:
@@ -109,12 +106,14 @@ class Exchange:
 
     async def body_parts(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises ClientGone when the client leaves before its end."""
-        while self._more_body:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            self._more_body = message.get("more_body", False)
-            yield message.get("body", b"")
+        while piece := await self._piece():
+            yield piece
+
+    async def _piece(self) -> bytes:
+        try:
+            return await self._incoming.piece()
+        except ConnectionResetError as error:
+            raise ClientGone from error
 
     async def json(self, limit: int) -> tuple[Json, bytes]:
         """The body as a JSON object, and its bytes. Raises Refusal 400 or 413."""
@@ -140,42 +139,26 @@ class Exchange:
         """Answer with a whole body."""
         self.status = status
         self.first_byte_at = time.perf_counter()
-        own = [(b"content-length", b"%d" % len(body))] if status != 204 else []
-        if content_type:
-            own.append((b"content-type", content_type))
-        own += self.answer_headers
-        await self._send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
-        self._complete = True
-        await self._send({"type": "http.response.body", "body": body})
+        own = [(b"content-type", content_type)] if content_type else []
+        self._incoming.answer(status, [*own, *self.answer_headers, *headers], body)
 
     async def start(self, status: int, content_type: bytes) -> None:
         """Begin an answer that is written in pieces."""
         self.status = status
         self.streams = True
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                # nginx must hand every piece on at once, whatever its own settings.
-                "headers": [
-                    (b"content-type", content_type),
-                    (b"cache-control", b"no-cache"),
-                    (b"x-accel-buffering", b"no"),
-                    *self.answer_headers,
-                ],
-            }
-        )
+        # nginx must hand every piece on at once, whatever its own settings.
+        own = [(b"content-type", content_type), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        self._incoming.begin(status, [*own, *self.answer_headers])
 
     async def write(self, piece: bytes) -> None:
         """One piece of the answer; waits while the client reads slower than we write."""
         if not self.first_byte_at:
             self.first_byte_at = time.perf_counter()
-        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._incoming.write(piece)
 
     async def end(self, piece: bytes = b"") -> None:
         """The last piece of the answer."""
-        self._complete = True
-        await self._send({"type": "http.response.body", "body": piece})
+        await self._incoming.end(piece)
 
     def placed(self, node: str, model: str, waited_s: float, ahead: int) -> None:
         """Note that `node` answers with `model`, after so long a wait behind `ahead` others; the answer tells."""
@@ -189,18 +172,16 @@ class Exchange:
 
     async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work`, once the body is read; when the client goes, stop it at once and raise ClientGone."""
-        task = asyncio.current_task()
-        assert task is not None
+        task = self._incoming.task
 
         def leave() -> None:
-            if not self._complete:
-                self._gone = True
-                task.cancel()
+            self._gone = True
+            task.cancel()
 
-        if GONE in self._scope:
+        if self._incoming.gone:
             work.close()
             raise ClientGone
-        self._scope[ON_GONE] = leave
+        self._incoming.on_gone = leave
         try:
             await work
         except asyncio.CancelledError:
@@ -209,4 +190,4 @@ class Exchange:
             task.uncancel()
             raise ClientGone from None
         finally:
-            del self._scope[ON_GONE]
+            self._incoming.on_gone = None

@@ -116,7 +116,10 @@ class Answer:
 
     async def read(self) -> bytes:
         """All that has not been taken of the body. Raises OSError, TimeoutError."""
-        return b"".join([piece async for piece in self.pieces()])
+        pieces = []
+        while piece := await self._connection.piece():
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body in whatever pieces it comes. Raises OSError, TimeoutError."""

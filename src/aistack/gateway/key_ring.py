@@ -1,25 +1,17 @@
 """The live keys in the gateway's memory, read again whenever they have changed."""
 
-import logging
-import threading
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
-import psycopg
 from sqlalchemy import Connection, or_, select
 
-from aistack.errors import UserError
 from aistack.gateway.allowances import UNLIMITED, Limits
-from aistack.gateway.keys import CHANNEL, Key, hashed, key_of
+from aistack.gateway.following import FRESH_S, Follower, Read
+from aistack.gateway.keys import Key, hashed, key_of
 from aistack.gateway.principals import Principal
 from aistack.gateway.state.database import Database
-from aistack.gateway.state.tables import KEY_CHANGES, KEYS
-
-# PostgreSQL tells of changes; should word of one get lost, this is how long it takes to be seen.
-_REREAD_S = 30.0
-_RETRY_S = 1.0
-
-_log = logging.getLogger("aistack.gateway.keys")
+from aistack.gateway.state.tables import KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,40 +22,41 @@ class _Entry:
 
 
 class KeyRing:
-    """Finds whose key it is. While the database is away, the last known keys go on.
+    """Finds whose key it is. `also` is called whenever the keys are read, with the connection, for what else is told of
+    in the same way."""
 
-    In SQLite `PRAGMA data_version` (some microseconds, no disk) tells whether somebody has committed since; one look
-    serves all who ask within `fresh_s` seconds. In PostgreSQL a thread waits for notifications.
-    """
-
-    def __init__(self, database: Database, site: Limits = UNLIMITED, fresh_s: float = 0.02) -> None:
-        self._database = database
+    def __init__(
+        self,
+        database: Database,
+        site: Limits = UNLIMITED,
+        fresh_s: float = FRESH_S,
+        also: Read = lambda _: None,
+    ) -> None:
         self._site = site
-        self._fresh_s = fresh_s
+        self._also = also
         self._entries: dict[bytes, _Entry] = {}
-        self._version = -1
-        self._number = -1
-        self._looked_at = -float("inf")
-        self.failing = False
-        self._watch: _Watch | None = None
-        self._connection: Connection | None = None
-        if database.is_postgres:
-            self._watch = _Watch(self)
-            self._watch.start()
-        else:
-            with database.explained():
-                self._connection = database.reader()
-                self._look(self._connection)
+        self._follower = Follower(database, self._read, fresh_s)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the database cannot be read; the last known keys go on."""
+        return self._follower.failing
 
     def find(self, plain: str) -> Principal | None:
         """Whoever has the live key `plain`, or None."""
-        if self._connection is not None and time.monotonic() - self._looked_at >= self._fresh_s:
-            self._looked_at = time.monotonic()
-            self._try_to_look(self._connection)
+        self._follower.look()
         entry = self._entries.get(hashed(plain))
         if entry is None or entry.until < time.time():
             return None
         return entry.principal
+
+    def catch_up(self) -> Awaitable[None]:
+        """Return when what was committed before counts here. Raises UserError when the database cannot be read."""
+        return self._follower.catch_up()
+
+    def keep_looking(self) -> Awaitable[None]:
+        """Let what others commit count here soon, although nobody asks; until cancelled."""
+        return self._follower.keep_looking()
 
     def allow(self, site: Limits) -> None:
         """From now on the limits of keys that have none of their own are these."""
@@ -75,40 +68,9 @@ class KeyRing:
 
     def close(self) -> None:
         """Stop looking; the database stays open."""
-        if self._watch is not None:
-            self._watch.stop()
-        if self._connection is not None:
-            self._connection.close()
+        self._follower.close()
 
-    def _try_to_look(self, connection: Connection) -> None:
-        try:
-            with self._database.explained():
-                self._look(connection)
-        except UserError as error:
-            self.note(error.message)
-        else:
-            self.note(None)
-
-    def note(self, failure: str | None) -> None:
-        """The keys could not be read, or could."""
-        if failure and not self.failing:
-            _log.error("cannot read the keys, going on with those known: %s", failure)
-        elif self.failing and not failure:
-            _log.warning("the keys can be read again")
-        self.failing = failure is not None
-
-    def _look(self, connection: Connection) -> None:
-        version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
-        if version == self._version:
-            return
-        # Usage is written twice a second, which is nothing to read all keys for.
-        number = connection.execute(select(KEY_CHANGES.c.number)).scalar_one()
-        if number != self._number:
-            self.read(connection)
-            self._number = number
-        self._version = version
-
-    def read(self, connection: Connection) -> None:
+    def _read(self, connection: Connection) -> None:
         """Read all live keys."""
         entries = {}
         now = time.time()
@@ -121,47 +83,7 @@ class KeyRing:
             if row["previous_sha256"] is not None and key.previous_until is not None:
                 entries[row["previous_sha256"]] = _Entry(principal, min(ends, key.previous_until), key)
         self._entries = entries
-
-
-class _Watch(threading.Thread):
-    """Has the keys read when PostgreSQL says that they have changed, when it is back, and now and then."""
-
-    def __init__(self, ring: KeyRing) -> None:
-        super().__init__(name="keys", daemon=True)
-        self._ring = ring
-        self._database = ring._database
-        self._ending = threading.Event()
-        with self._database.read() as connection:
-            ring.read(connection)
-
-    def run(self) -> None:
-        while not self._ending.is_set():
-            try:
-                with self._database.read() as connection:
-                    self._follow(connection)
-            except (UserError, psycopg.Error) as error:
-                self._ring.note(str(error))
-                self._ending.wait(_RETRY_S)
-
-    def stop(self) -> None:
-        self._ending.set()
-        self.join()
-
-    def _follow(self, connection: Connection) -> None:
-        connection.exec_driver_sql(f"LISTEN {CHANNEL}")
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
-        try:
-            while not self._ending.is_set():
-                self._ring.read(connection)
-                self._ring.note(None)
-                due = time.monotonic() + _REREAD_S
-                while not self._ending.is_set() and time.monotonic() < due:
-                    if list(driver.notifies(timeout=0.2, stop_after=1)):
-                        break
-        finally:
-            # A connection that listens must not serve others.
-            connection.invalidate()
+        self._also(connection)
 
 
 def _principal(key: Key, site: Limits) -> Principal:

@@ -14,21 +14,34 @@ _HIGHEST_LIMIT = 10**15
 _WEIGHTS = (0.01, 100.0)
 
 
+class TermError(UserError):
+    """What was said of a key cannot be; `term` is which part of it."""
+
+    def __init__(self, term: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.term = term
+
+
 def checked(terms: Mapping[str, Any]) -> dict[str, Any]:
-    """`terms` as the columns of the table. Raises UserError for what is unknown or cannot be.
+    """`terms` as the columns of the table. Raises TermError for what is unknown or cannot be.
 
     `name` and `owner` are text; `expires_at` epoch seconds or text in ISO 8601 with a time zone, in the future;
     `scopes` and `models` lists of words; limits whole numbers from 0 (none); `weight` 0.01 to 100. None: the usual.
     """
-    for name in terms:
+    found = {}
+    for name, value in terms.items():
         if name not in _CHECKS:
-            raise UserError(f"a key has no {name}", f"it may have: {', '.join(_CHECKS)}")
-    return {name: _CHECKS[name](name, value) for name, value in terms.items()}
+            raise TermError(name, f"a key has no {name}", f"it may have: {', '.join(_CHECKS)}")
+        try:
+            found[name] = _CHECKS[name](name, value)
+        except UserError as error:
+            raise TermError(name, error.message, error.hint) from error
+    return found
 
 
 def _name(_: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > _LONGEST_NAME:
-        raise UserError("a key needs a name", "for instance: aistack keys create laptop")
+        raise UserError("a key needs a name", "for instance: laptop")
     return value
 
 

@@ -10,23 +10,31 @@ import string
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, exists, insert, select, text, update
+from sqlalchemy import RowMapping, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from aistack.errors import UserError
 from aistack.gateway.allowances import LIMIT_NAMES, USUAL_SCOPES
 from aistack.gateway.key_terms import checked
+from aistack.gateway.state.changes import announce
 from aistack.gateway.state.database import Database
-from aistack.gateway.state.tables import KEY_CHANGES, KEYS
+from aistack.gateway.state.tables import KEYS
 
 PREFIX = "ask_"
-# What PostgreSQL tells all who listen when a key has changed.
-CHANNEL = "aistack_keys"
 _ALPHABET = string.ascii_letters + string.digits
 _LENGTH = 43  # base62 characters: 256 bits
+
+
+class NoSuchKey(UserError):
+    """There is no live key of that name or id."""
+
+
+class NameTaken(UserError):
+    """There is a live key of that name already."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class KeyStore:
     def create(self, name: str, owner: str | None = None, terms: Mapping[str, Any] | None = None) -> tuple[str, Key]:
         """Make a key called `name`; returns the key, which is shown once and never again, and its record.
 
-        `terms` are what it may do, as key_terms.py takes them. Raises UserError for a name that is taken.
+        `terms` are what it may do, as key_terms.py takes them. Raises NameTaken, TermError.
         """
         plain = _made()
         row = {
@@ -80,7 +88,7 @@ class KeyStore:
         return tuple(key_of(row) for row in rows)
 
     def find(self, name_or_id: str) -> Key:
-        """The live key of that name or id. Raises UserError when there is none."""
+        """The live key of that name or id. Raises NoSuchKey."""
         with self._database.read() as connection:
             row = connection.execute(select(KEYS).where(_called(name_or_id))).mappings().one_or_none()
         if row is None:
@@ -122,19 +130,13 @@ class KeyStore:
                 row = connection.execute(statement).mappings().one_or_none()
                 if row is None:
                     raise _unknown(name)
-                self._tell(connection)
+                announce(connection)
         except IntegrityError as error:
-            raise UserError(
+            raise NameTaken(
                 "there is a key with that name already",
                 "choose another name, or revoke the other first: aistack keys ls",
             ) from error
         return key_of(row)
-
-    def _tell(self, connection: Connection) -> None:
-        """SQLite's readers look for themselves whether something has changed."""
-        connection.execute(update(KEY_CHANGES).values(number=KEY_CHANGES.c.number + 1))
-        if self._database.is_postgres:
-            connection.execute(text(f"NOTIFY {CHANNEL}"))
 
 
 def key_of(row: RowMapping) -> Key:
@@ -154,6 +156,27 @@ def key_of(row: RowMapping) -> Key:
     )
 
 
+def told(key: Key) -> dict[str, Any]:
+    """All that is known of a key, for JSON; times are text in UTC."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "owner": key.owner,
+        "created": _time(key.created_at),
+        "expires": _time(key.expires_at),
+        "revoked": _time(key.revoked_at),
+        "scopes": sorted(key.scopes),
+        "models": None if key.models is None else sorted(key.models),
+        "weight": key.weight,
+        "old_secret_until": _time(key.previous_until),
+        "limits": dict(key.limits),
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
 def _made() -> str:
     return PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
 
@@ -165,5 +188,5 @@ def _called(name_or_id: str) -> Any:
     return KEYS.c.revoked_at.is_(None) & ((KEYS.c.id == name_or_id) | named)
 
 
-def _unknown(name: str) -> UserError:
-    return UserError(f"there is no live key called {name!r}", "see: aistack keys ls")
+def _unknown(name: str) -> NoSuchKey:
+    return NoSuchKey(f"there is no live key called {name!r}", "see: aistack keys ls")

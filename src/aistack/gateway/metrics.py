@@ -16,8 +16,9 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
 # Why a request was refused, as far as it is one of our own words; an engine's are without number.
 REASONS = frozenset({
-    "invalid_api_key", "insufficient_scope", "model_not_found", "engine_unavailable", "engine_failed", "queue_full",
-    "context_length_exceeded", "requests_per_minute", "tokens_per_minute", "tokens_per_day", "tokens_per_month",
+    "invalid_api_key", "insufficient_scope", "model_not_found", "engine_unavailable", "engine_failed",
+    "engine_key_refused", "queue_full", "context_length_exceeded", "requests_per_minute", "tokens_per_minute",
+    "tokens_per_day", "tokens_per_month",
 })  # fmt: skip
 
 
@@ -124,6 +125,10 @@ class Meters:
         """Tell at every scrape how many requests' usage waits to be written, and whether the database is away."""
         self.registry.register(_Database(unwritten, failing))
 
+    def watch_redis(self, failing: Callable[[], bool]) -> None:
+        """Tell at every scrape whether the Redis of the limits is away."""
+        self.registry.register(_Redis(failing))
+
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -163,6 +168,15 @@ class _Database(Collector):
         yield GaugeMetricFamily("aistack_gateway_database_up", about, not self._failing())
 
 
+class _Redis(Collector):
+    def __init__(self, failing: Callable[[], bool]) -> None:
+        self._failing = failing
+
+    def collect(self) -> Iterator[Metric]:
+        about = "Whether the Redis of the limits can be used"
+        yield GaugeMetricFamily("aistack_gateway_redis_up", about, not self._failing())
+
+
 class _Nodes(Collector):
     def __init__(self, nodes: Callable[[], Sequence[NodeState]], waiting: Callable[[], Mapping[str, int]]) -> None:
         self._nodes = nodes
@@ -172,6 +186,7 @@ class _Nodes(Collector):
         yield self._by_node("up", "Whether the engine node answers", lambda state: state.up)
         yield self._by_node("draining", "Whether it is sent no more requests", lambda state: state.draining)
         yield self._by_node("resting", "Whether it is spared after failures", lambda state: state.resting)
+        yield self._by_node("key_refused", "Whether it does not let the gateway in", lambda state: state.refuses_key)
         yield self._by_node("in_flight_requests", "Requests that it works on", lambda state: state.in_flight)
         about = "Requests that wait for a slot"
         family = GaugeMetricFamily("aistack_gateway_queue_waiting_requests", about, labels=("model",))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aistack.gateway.listing import Model, canonical, from_llamacpp, from_ollama, from_openai
-from aistack.gateway.refusals import Refusal
+from aistack.gateway.refusals import KEY_REFUSED, Refusal
 from aistack.gateway.settings import Node, NodeKind
 from aistack.gateway.upstream import Peer
 
@@ -29,6 +29,7 @@ class NodeState:
     """One node and what is known of it. `models` stay known while the node is down.
 
     `busy` counts by canonical model name the requests that it was sent; `draining` is whether it is sent no more.
+    `refuses_key` is whether it did not let us in when it was last asked.
     """
 
     def __init__(self, peer: Peer, changed: Callable[[], None] = lambda: None) -> None:
@@ -36,12 +37,16 @@ class NodeState:
         self.node: Node = peer.node
         self.up = False
         self.draining = False
+        self.refuses_key = False
+        self._refused_a_check = False
         self.models: dict[str, Model] = {}
         self.busy: dict[str, int] = {}
         self.checked_at = -float("inf")
         self.changed = changed
         self._silences = 0
         self._failures = 0
+        self._why_down = ""
+        self._why_refused = ""
         self._rests_until = -float("inf")
         self._changed_at = -float("inf")
         self._checking: asyncio.Task[None] | None = None
@@ -57,6 +62,19 @@ class NodeState:
         return self._rests_until > time.monotonic()
 
     @property
+    def word(self) -> str:
+        """How it is: `ready`, `draining`, `down`, `resting`, or two of these."""
+        words = (("draining", self.draining), ("down", not self.up), ("resting", self.up and self.resting))
+        return ", ".join(word for word, applies in words if applies) or "ready"
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with it; "" when nothing is."""
+        if not self.up:
+            return self._why_down
+        return self._why_refused or ("failed the last requests" if self.resting else "")
+
+    @property
     def in_flight(self) -> int:
         """How many requests it is working on."""
         return sum(self.busy.values())
@@ -69,10 +87,18 @@ class NodeState:
         """How many requests for `model` it works on at once; further ones wait here, in a fair order."""
         return self.node.slots or model.slots or _SLOTS[self.node.kind]
 
-    def failed(self) -> None:
-        """It could not be reached, or broke off, when it was sent a request. Others are asked for a while when
-        that goes on; one more failure after the rest is enough for the next."""
+    @property
+    def most_slots(self) -> int:
+        """How many requests it works on at once for any one model."""
+        return max((self.slots(model) for model in self.models.values()), default=self.node.slots)
+
+    def failed(self, refusal: Refusal | None = None) -> None:
+        """It could not be reached, broke off, or did not take our key, when it was sent a request. Others are asked
+        for a while when that goes on; one more failure after the rest is enough for the next."""
         self._failures += 1
+        if refusal is not None and refusal.code == KEY_REFUSED:
+            # Some servers list their models to everybody, and want a key only for the rest.
+            self._shut_out(refusal.message)
         if self._failures >= _FAILURES:
             self._rests_until = time.monotonic() + _REST_S
             _log.warning("node %s failed %d requests in a row and is spared for a while", self.name, self._failures)
@@ -83,6 +109,8 @@ class NodeState:
     def succeeded(self) -> None:
         """It has answered a request."""
         self._failures = 0
+        if self.refuses_key:
+            self._let_in()
 
     async def check(self) -> None:
         """Ask the node for its models. Checks that are wanted while one runs share it."""
@@ -109,10 +137,15 @@ class NodeState:
             silent = isinstance(error, Refusal) and error.status == 504
             if not silent or self._silences >= _SILENCES or not self.up:
                 self._turn(up=False, why=str(error))
+            if isinstance(error, Refusal) and error.code == KEY_REFUSED:
+                self._refused_a_check = True
+                self._shut_out(error.message)
         else:
             if asked_at < self._changed_at:
                 return
             self._silences = 0
+            if self._refused_a_check:
+                self._let_in()
             self.models = {canonical(model.id): model for model in models}
             self._turn(up=True, why=f"{len(self.models)} models")
         self.checked_at = time.monotonic()
@@ -126,6 +159,18 @@ class NodeState:
         if up != self.up or self.checked_at < 0:
             _log.info("node %s is %s: %s", self.node.name, "up" if up else "down", why)
         self.up = up
+        self._why_down = "" if up else why
+
+    def _shut_out(self, why: str) -> None:
+        if not self.refuses_key:
+            _log.error("node %s does not let the gateway in: %s", self.name, why)
+        self.refuses_key = True
+        self._why_refused = why
+
+    def _let_in(self) -> None:
+        _log.warning("node %s lets the gateway in again", self.name)
+        self.refuses_key = self._refused_a_check = False
+        self._why_refused = ""
 
 
 async def _models(peer: Peer) -> list[Model]:

@@ -28,6 +28,7 @@ class Nodes:
     def __init__(self, states: Iterable[NodeState], default_models: Iterable[str] = ()) -> None:
         self.states: tuple[NodeState, ...] = ()
         self._first: tuple[str, ...] = ()
+        self._drained: Collection[str] = ()
         self._watchers: dict[NodeState, asyncio.Task[None]] = {}
         self._on_change: Callable[[], None] = lambda: None
         self.set(states, default_models)
@@ -38,6 +39,7 @@ class Nodes:
         self._first = tuple(canonical(name) for name in default_models)
         for state in self.states:
             state.changed = self._changed
+            state.draining = state.name in self._drained
 
     async def watch(self) -> None:
         """Start to check every node that is not checked yet, and stop checking those that are no more; returns
@@ -61,7 +63,9 @@ class Nodes:
         self._on_change = on_change
 
     def drain(self, names: Collection[str]) -> None:
-        """From now on the nodes with these names are sent nothing new, and all others are."""
+        """From now on the nodes with these names, whether there are such or not yet, are sent nothing new, and all
+        others are."""
+        self._drained = names
         for state in self.states:
             state.draining = state.name in names
         self._on_change()

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import orjson
-
 from aistack.gateway import truncation
 from aistack.gateway.counting import asking_for_usage
 from aistack.gateway.exchange import Exchange
@@ -13,18 +11,6 @@ from aistack.gateway.relay import relay
 from aistack.gateway.services import Services, name_for
 from aistack.gateway.translation.fields import encoded
 from aistack.gateway.translation.messages import require_inline_media
-
-
-async def models(exchange: Exchange, services: Services) -> None:
-    """`GET /v1/models`: the models of all nodes, and the aliases."""
-    found = [model.openai for _, model in await services.models(exchange)]
-    await exchange.reply(200, orjson.dumps({"object": "list", "data": found}))
-
-
-async def model(exchange: Exchange, services: Services, name: str) -> None:
-    """`GET /v1/models/{name}`."""
-    _, found = await services.target(exchange, name)
-    await exchange.reply(200, orjson.dumps(found.openai))
 
 
 async def generation(exchange: Exchange, services: Services, operation: str) -> None:

@@ -23,12 +23,17 @@ _ANTHROPIC_TYPES = {
 }
 
 
+# The code of a request that a node refused because of the gateway's own key, or for want of one.
+KEY_REFUSED = "engine_key_refused"
+
+
 class Refusal(Exception):
     """A request that is answered with an error.
 
     `status` is the HTTP status, `message` says why in words for the caller (no secrets, no upstream
     addresses), `code` is OpenAI's machine-readable word or None, `headers` go into the answer;
-    `node` is the engine node whose answer or silence this is, if it is one's.
+    `node` is the engine node whose answer or silence this is, if it is one's; `param` the field of the
+    request that is wrong, if it is one.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Refusal(Exception):
         code: str | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         node: str | None = None,
+        param: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -45,15 +51,16 @@ class Refusal(Exception):
         self.code = code
         self.headers = headers
         self.node = node
+        self.param = param
 
 
 class ClientGone(Exception):
     """The client closed its connection before it had the whole answer; nobody is left to tell."""
 
 
-def bad_request(message: str) -> Refusal:
-    """400: the caller must change the request."""
-    return Refusal(400, message)
+def bad_request(message: str, param: str | None = None) -> Refusal:
+    """400: the caller must change the request, there where `param` stands."""
+    return Refusal(400, message, param=param)
 
 
 def unknown_model(name: str) -> Refusal:
@@ -75,7 +82,7 @@ def openai_error(refusal: Refusal) -> bytes:
             "error": {
                 "message": refusal.message,
                 "type": _OPENAI_TYPES.get(refusal.status, default),
-                "param": None,
+                "param": refusal.param,
                 "code": refusal.code,
             }
         }

@@ -14,7 +14,9 @@ from aistack.gateway.upstream import Peer
 
 _log = logging.getLogger("aistack.gateway")
 # What only a new process can change.
-_FIXED = ("host", "port", "database", "database_password_file", "internal_key_file")
+_FIXED = (
+    "host", "port", "database", "database_password_file", "redis", "redis_password_file", "internal_key_file",
+)  # fmt: skip
 
 
 async def reload(path: Path, services: Services) -> None:

@@ -5,6 +5,7 @@ Paths arrive percent-decoded once and are matched as they are: no folding of cas
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from urllib.parse import unquote
 
 
@@ -14,6 +15,7 @@ class Surface(StrEnum):
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
     OLLAMA = "ollama"
+    ADMIN = "admin"
     SERVICE = "service"
 
 
@@ -26,9 +28,12 @@ class Route:
     methods: tuple[str, ...]
     management: bool = False
 
-    @property
+    @cached_property
     def scope(self) -> str:
-        """What a key must be allowed to do: `chat` or `embed`; "" for what every key may, such as listing models."""
+        """What a key must be allowed to do: `chat`, `embed` or `admin`; "" for what every key may, such as listing
+        models."""
+        if self.surface is Surface.ADMIN:
+            return "admin"
         if self.methods != _WRITE or self.name in _FOR_ALL:
             return ""
         return "embed" if self.name in _EMBEDDING else "chat"
@@ -36,7 +41,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Match:
-    """A route and what its path names: a model for `models/{id}`, a digest for `blobs/{digest}`."""
+    """A route and what its path names: a model for `models/{id}`, a digest for `blobs/{digest}`, a key, a node."""
 
     route: Route
     argument: str = ""
@@ -63,6 +68,12 @@ _ANTHROPIC = {
     "messages": _WRITE,
     "messages/count_tokens": _WRITE,
 }
+# Below `admin` there.
+_ADMIN = {
+    "keys": (*_READ, *_WRITE),
+    "usage": _READ,
+    "nodes": _READ,
+}
 _OLLAMA = {
     "version": _READ,
     "tags": _READ,
@@ -86,10 +97,18 @@ _SERVICE = {
     "/health": Route(Surface.SERVICE, "health", _READ),
     "/health/live": Route(Surface.SERVICE, "live", _READ),
     "/metrics": Route(Surface.SERVICE, "metrics", _READ),
+    "/internal/nodes": Route(Surface.SERVICE, "nodes", _READ),
     "/internal/authorize-admin": Route(Surface.SERVICE, "authorize-admin", _READ),
 }
 
-_MODEL = Route(Surface.OPENAI, "models/{id}", _READ)
+# Below the same roots, what stands before and after a name that may have slashes in it; the first that fits counts.
+_NAMED = (
+    ("models/", "", Route(Surface.OPENAI, "models/{id}", _READ)),
+    ("admin/keys/", "/rotate", Route(Surface.ADMIN, "keys/{id}/rotate", _WRITE)),
+    ("admin/keys/", "", Route(Surface.ADMIN, "keys/{id}", (*_READ, "PATCH", "DELETE"))),
+    ("admin/nodes/", "/drain", Route(Surface.ADMIN, "nodes/{name}/drain", _WRITE)),
+    ("admin/nodes/", "/resume", Route(Surface.ADMIN, "nodes/{name}/resume", _WRITE)),
+)
 _BLOB = Route(Surface.OLLAMA, "blobs", ("HEAD", "POST"), management=True)
 _RUNNING = Route(Surface.OLLAMA, "root", _READ)
 # Stands for every spelling of a management path that is not the plain one: never served, only refused.
@@ -103,6 +122,8 @@ def _table() -> dict[str, Match]:
             table[f"{root}/{name}"] = Match(Route(Surface.OPENAI, name, methods))
         for name, methods in _ANTHROPIC.items():
             table[f"{root}/{name}"] = Match(Route(Surface.ANTHROPIC, name, methods))
+        for name, methods in _ADMIN.items():
+            table[f"{root}/admin/{name}"] = Match(Route(Surface.ADMIN, name, methods))
     for name, methods in _OLLAMA.items():
         table[f"{_OLLAMA_ROOT}/{name}"] = Match(Route(Surface.OLLAMA, name, methods))
     for name, methods in _MANAGEMENT.items():
@@ -115,7 +136,8 @@ _TABLE = _table()
 # Every path that is served, with its route; of two paths that are the same only the first.
 PATHS: tuple[tuple[str, Route], ...] = (
     *((path, match.route) for path, match in _TABLE.items() if not path.startswith(_ROOTS[1:]) and path != "/ollama/"),
-    (f"{_ROOTS[0]}/models/{{id}}", _MODEL),
+    (f"{_ROOTS[0]}/models/{{id}}", _NAMED[0][2]),
+    *((f"{_ROOTS[0]}/admin/{route.name}", route) for _, _, route in _NAMED[1:]),
     (f"{_OLLAMA_ROOT}/blobs/{{digest}}", _BLOB),
 )
 
@@ -125,13 +147,19 @@ def find(path: str) -> Match | None:
     if match := _TABLE.get(path):
         return match
     for root in _ROOTS:
-        prefix = f"{root}/models/"
-        if path.startswith(prefix) and len(path) > len(prefix):
-            return Match(_MODEL, path[len(prefix) :])
+        if path.startswith(f"{root}/") and (match := _named(path[len(root) + 1 :])):
+            return match
     prefix = f"{_OLLAMA_ROOT}/blobs/"
     if path.startswith(prefix) and len(path) > len(prefix):
         return Match(_BLOB, path[len(prefix) :])
     return Match(_DISGUISED) if _means_management(path) else None
+
+
+def _named(rest: str) -> Match | None:
+    for before, after, route in _NAMED:
+        if rest.startswith(before) and rest.endswith(after) and len(rest) > len(before) + len(after):
+            return Match(route, rest[len(before) : len(rest) - len(after)])
+    return None
 
 
 def surface_of(path: str) -> Surface:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from aistack.gateway.administration import Administration
 from aistack.gateway.administrators import Administrators
 from aistack.gateway.audit import AuditLog
 from aistack.gateway.exchange import Exchange
@@ -14,7 +15,7 @@ from aistack.gateway.node_state import NodeState
 from aistack.gateway.nodes import Nodes
 from aistack.gateway.principals import Gatekeeper
 from aistack.gateway.queueing import FairQueue
-from aistack.gateway.refusals import Refusal, bad_request, unknown_model
+from aistack.gateway.refusals import KEY_REFUSED, Refusal, bad_request, unknown_model
 from aistack.gateway.settings import Settings
 from aistack.gateway.usage import UsageBook
 
@@ -24,7 +25,7 @@ Attempt = Callable[[NodeState, Model], Awaitable[None]]
 # What a node may answer, or not, that another node may do better: it is full, failed, broke off, is away.
 _ANOTHER_MAY = frozenset({429, 500, 502, 503})
 # Our own words for a node that cannot be reached or breaks off; its answers, also bad ones, are no such thing.
-_FAULTS = frozenset({"engine_unavailable", "engine_failed"})
+_FAULTS = frozenset({"engine_unavailable", "engine_failed", KEY_REFUSED})
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Services:
     audit: AuditLog
     limiter: Limiter
     usage: UsageBook
+    administration: Administration
 
     @property
     def body_limit(self) -> int:
@@ -125,7 +127,7 @@ class Services:
                 return place.state.failed() if exchange.failed_node else place.state.succeeded()
             except Refusal as refusal:
                 if refusal.code in _FAULTS:
-                    place.state.failed()
+                    place.state.failed(refusal)
                 if exchange.status or tried or not self._another_may(refusal, name, place.state):
                     raise
                 self.meters.node_failed(place.state.name)

@@ -46,13 +46,15 @@ class Settings:
 
     `aliases` are names that clients may use, with the model that each stands for now; `fallbacks` the model that
     answers when no node can answer for another. At most `most_waiting` requests wait for one model. `database` is
-    the path of an SQLite file, or a URL without a password.
+    the path of an SQLite file, or a URL without a password; `redis` such a URL, or None: limits are this gateway's own.
     """
 
     host: str
     port: int
     database: str
     database_password_file: Path | None
+    redis: str | None
+    redis_password_file: Path | None
     internal_key_file: Path
     nodes: tuple[Node, ...]
     chat_url: str
@@ -85,6 +87,8 @@ def parse(document: Mapping[str, Any]) -> Settings:
         port=int(document["port"]),
         database=str(document["database"]),
         database_password_file=_optional_path(document.get("database_password_file")),
+        redis=document.get("redis"),
+        redis_password_file=Path(document["redis_password_file"]) if document.get("redis") else None,
         internal_key_file=Path(document["internal_key_file"]),
         nodes=tuple(_node(item) for item in document["nodes"]),
         chat_url=str(document["chat_url"]).rstrip("/"),

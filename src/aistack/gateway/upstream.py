@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import orjson
 
+from aistack.errors import ConfigError
 from aistack.gateway.http_client import FAILURES, Answer, ConnectTimeout, HttpClient
-from aistack.gateway.refusals import Refusal, node_down
+from aistack.gateway.refusals import KEY_REFUSED, Refusal, node_down
 from aistack.gateway.settings import Node, read_secret
 from aistack.gateway.translation.fields import encoded
 
@@ -137,7 +139,8 @@ async def refusal_of(response: Answer, node: Node) -> Refusal:
         body = b""
     status = response.status
     if status in (401, 403):
-        return _failure(502, f"engine node '{node.name}' refuses the gateway's key", node)
+        lacking = "refuses the gateway's key" if node.key_file else "wants a key, and the gateway has none for it"
+        return Refusal(502, f"engine node '{node.name}' {lacking}", KEY_REFUSED, node=node.name)
     if status < 400:
         return _failure(502, f"engine node '{node.name}' redirects elsewhere", node)
     message, code = message_in(body)
@@ -184,5 +187,14 @@ def _headers(node: Node) -> str:
     url = urlsplit(node.url)
     # An Ollama bound to loopback answers 403 to host names that it does not know.
     host = f"localhost:{url.port}" if node.kind == "ollama" and url.hostname in _LOOPBACK else url.netloc
-    key = "" if node.key_file is None else f"authorization: Bearer {read_secret(node.key_file)}\r\n"
+    key = "" if node.key_file is None else f"authorization: Bearer {_key(node.key_file)}\r\n"
     return f"host: {host}\r\ncontent-type: application/json\r\n{key}"
+
+
+def _key(path: Path) -> str:
+    key = read_secret(path)
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(
+            f"the key in {path} is not one line of ASCII", "write the node's key into it, and nothing else"
+        )
+    return key

@@ -1,14 +1,15 @@
 """What the table of usage tells: by whom, by key, by model or by day."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, func, literal, select
 
-from aistack.gateway.limits import WINDOWS
+from aistack.errors import UserError
 from aistack.gateway.state.database import Database
 from aistack.gateway.state.tables import PEOPLE, USAGE
+from aistack.gateway.windows import WINDOWS
 
 By = Literal["user", "key", "model", "day"]
 _DAY_H = 24
@@ -23,6 +24,17 @@ class Line:
     requests: int
     prompt_tokens: int
     completion_tokens: int
+
+
+def moment(text: str) -> float:
+    """Epoch seconds of a day, a time (UTC unless it says otherwise) or so many days ago (`30d`). Raises UserError."""
+    if text.endswith("d") and text[:-1].isdecimal() and len(text) < 6:
+        return (datetime.now(UTC) - timedelta(days=int(text[:-1]))).timestamp()
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UserError(f"{text!r} is not a day or a point in time", "for instance: 2026-11-01, or 30d") from error
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def report(database: Database, by: By, since: float | None = None, until: float | None = None) -> tuple[Line, ...]:

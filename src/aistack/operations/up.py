@@ -7,6 +7,7 @@ from aistack import certificates
 from aistack.errors import ServiceError
 from aistack.operations.fetch_models import ModelNews, fetch_wanted
 from aistack.operations.lock import changing
+from aistack.operations.mistakes import refuse_missing_keys
 from aistack.operations.stack import Stack
 from aistack.runtimes.base import Change, Report
 from aistack.system.ports import listeners, port_owner
@@ -32,7 +33,8 @@ def up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
 
 def bring_up(stack: Stack, report: Report, model_news: ModelNews) -> Outcome:
     """The same on a machine that was found fit already, for one who holds the stack's lock. Raises UserError."""
-    # Before anything is installed or written: a port that is another's is the site's to settle.
+    # Before anything is installed or written: what only the site can settle.
+    refuse_missing_keys(stack.config, stack.paths.secrets)
     _refuse_taken_ports(stack, stack.changes())
     stack.runtime.install(stack.programs, report)
     notes = ensure_certificate(stack)

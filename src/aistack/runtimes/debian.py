@@ -26,6 +26,7 @@ _UNITS = {
     "prometheus": "prometheus.service",
     "prometheus-node-exporter": "prometheus-node-exporter.service",
     "prometheus-nginx-exporter": "prometheus-nginx-exporter.service",
+    "redis-server": "redis-server.service",  # only tests want it
 }
 
 

@@ -33,6 +33,36 @@ def text_of(message: anthropic.types.Message) -> str:
     return "".join(block.text for block in message.content if isinstance(block, TextBlock))
 
 
+def test_lists_the_models_page_by_page_and_tells_of_one(client: anthropic.Anthropic) -> None:
+    everything = [model.id for model in client.models.list()]
+    assert {"demo", "tiny-embed"} <= {name.removesuffix(":latest") for name in everything}
+    first = client.models.list(limit=2)
+    assert (first.has_more, first.first_id, first.last_id) == (True, everything[0], everything[1])
+    assert [model.id for model in first] == everything  # it asks for the other pages
+    before = client.models.list(limit=2, before_id=everything[3])
+    assert ([model.id for model in before.data], before.has_more) == (everything[1:3], True)
+    assert [model.id for model in before.get_next_page().data] == everything[:1]
+    assert client.models.list(lifecycle=["retired"]).data == []
+    one = client.models.retrieve(everything[0])
+    assert one == next(iter(first.data))
+    assert (one.type, one.display_name, one.lifecycle) == ("model", one.id, "active")
+    assert one.created_at.tzinfo is not None
+
+
+def test_what_is_wrong_with_the_question_for_models_is_told_in_anthropics_shape(client: anthropic.Anthropic) -> None:
+    with pytest.raises(anthropic.NotFoundError) as unknown:
+        client.models.retrieve("acme/nobody:q4")
+    assert unknown.value.body == {
+        "type": "error",
+        "error": {"type": "not_found_error", "message": "model 'acme/nobody:q4' not found"},
+    }
+    for wrong in ({"limit": 0}, {"limit": 1001}, {"after_id": "nobody"}, {"after_id": "demo", "before_id": "demo"}):
+        with pytest.raises(anthropic.BadRequestError):
+            client.models.list(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(anthropic.AuthenticationError, match="authentication_error"):
+        client.with_options(api_key="ask_wrong").models.list()
+
+
 def test_says_a_message_in_one_piece(client: anthropic.Anthropic) -> None:
     message = client.messages.create(model="demo", max_tokens=6, messages=QUESTION, system="be brief")
     assert text_of(message)

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import threading
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -129,6 +130,51 @@ def test_an_error_of_the_node_keeps_its_status_and_message(
     error_said = json.loads(answer)["error"]
     assert (got, headers["retry-after"]) == (status, "7")
     assert (error_said if path.startswith("/ollama") else error_said["message"]) == "no more"
+
+
+@pytest.mark.parametrize("kind", ["openai", "llamacpp", "ollama"])
+def test_a_node_of_any_kind_is_given_its_key_and_not_the_clients(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "key").write_text("sk-of-the-node\n")
+    node = {"name": "only", "kind": kind, "url": upstream.url, "key_file": str(tmp_path / "key")}
+    gateway = start_gateway([node])
+    path = "/v1/chat/completions"
+    upstream.answers[path] = [response(200, b'{"choices":[]}')]
+    assert gateway.ask("POST", path, {"model": "m", "messages": []})[0] == 200
+    # Others, who have no key for it, look at the same server.
+    known = [head.split()[1] for head, _ in upstream.requests if "authorization: Bearer sk-of-the-node\r\n" in head]
+    assert known.count(path) == 1
+    assert ("/api/tags" if kind == "ollama" else "/v1/models") in known
+    assert gateway.key not in "".join(head for head, _ in upstream.requests)
+    assert "sk-of-the-node" not in gateway.log.read_text()
+
+
+@pytest.mark.parametrize("shut", ["/v1/models", "/v1/chat/completions"])
+def test_a_node_that_does_not_let_us_in_is_told_as_such_until_it_does(
+    start_gateway: StartGateway, upstream: ScriptedUpstream, shut: str
+) -> None:
+    path = "/v1/chat/completions"
+    upstream.answers[path] = [response(200, b'{"choices":[]}')]
+    opened = upstream.answers[shut]
+    upstream.answers[shut] = [response(401, b'{"error":"no"}')]
+    gateway = start_gateway([{"name": "only", "kind": "llamacpp", "url": upstream.url}])
+
+    def metric() -> bool:
+        return b'node_key_refused{node="only"} 1.0' in gateway.ask("GET", "/metrics")[2]
+
+    def chat() -> int:
+        return gateway.ask("POST", path, {"model": "m", "messages": []})[0]
+
+    assert chat() in (502, 503)
+    assert metric()
+    said = "engine node 'only' wants a key, and the gateway has none for it"
+    assert f"node only does not let the gateway in: {said}" in gateway.log.read_text()
+    assert json.loads(gateway.ask("GET", "/internal/nodes")[2])[0]["problem"] == said
+    upstream.answers[shut] = opened
+    wait_for(lambda: chat() == 200, "the node to let us in")
+    assert not metric()
+    assert "node only lets the gateway in again" in gateway.log.read_text()
 
 
 def test_a_node_that_refuses_our_key_is_no_fault_of_the_client(gateway: Gateway, upstream: ScriptedUpstream) -> None:

@@ -27,7 +27,7 @@ def test_a_revoked_key_is_refused_at_once_and_a_new_one_let_in(over_engine: Gate
     def status() -> int:
         return over_engine.ask("GET", "/v1/models", headers={"Authorization": f"Bearer {plain}"})[0]
 
-    # Which is to say: within 20 ms.
+    # Which is to say: within a millisecond.
     wait_for(lambda: status() == 200, "the new key", 1)
     store.revoke(key.id)
     wait_for(lambda: status() == 401, "the end of the key", 1)

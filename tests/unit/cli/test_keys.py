@@ -1,4 +1,4 @@
-"""`aistack keys` by root, on a database that a service owns."""
+"""`aistack keys` and `aistack nodes` by root, on a database that a service owns."""
 
 import os
 import subprocess
@@ -30,8 +30,9 @@ def test_keys_are_made_as_the_service_that_owns_them_and_none_of_our_code_is_nee
     data.mkdir(parents=True)
     os.chown(data, 10001, 10001)
     environment = {**os.environ, "AISTACK_HOME": str(tmp_path)}
-    for command in (["create", "laptop"], ["rotate", "laptop"], ["ls"], ["revoke", "laptop"]):
-        argv = [sys.executable, "-c", _WATCHED, "keys", *command]
+    keys = (["keys", "create", "laptop"], ["keys", "rotate", "laptop"], ["keys", "ls"], ["keys", "revoke", "laptop"])
+    for command in (*keys, ["nodes", "drain", "local"], ["nodes", "resume", "local"]):
+        argv = [sys.executable, "-c", _WATCHED, *command]
         done = subprocess.run(argv, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "looked for" not in done.stderr

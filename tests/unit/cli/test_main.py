@@ -13,7 +13,7 @@ from aistack.cli.main import commands
 
 CHANGING = {
     "init", "up", "down", "restart", "models pull", "models import", "models rm", "keys create", "keys revoke",
-    "keys update", "keys rotate", "move",
+    "keys update", "keys rotate", "nodes drain", "nodes resume", "move",
 }  # fmt: skip
 
 

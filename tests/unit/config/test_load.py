@@ -194,7 +194,24 @@ def test_wrong_limits_of_roles_are_told_with_their_keys() -> None:
     assert "gateway.limits.roles.admin.tokens_per_month" in problems
 
 
-def test_the_password_of_a_database_does_not_belong_in_the_file() -> None:
+@pytest.mark.parametrize(
+    ("key", "url"),
+    [
+        ("gateway.database", "postgresql://aistack:secret@db.example/aistack"),
+        ("gateway.redis", "redis://aistack:secret@db.example"),
+        ("gateway.redis", "redis://:secret@db.example"),
+        ("gateway.redis", "redis://db.example/0?password=secret"),
+    ],
+)
+def test_the_password_of_a_database_does_not_belong_in_the_file(key: str, url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse('gateway.database = "postgresql://aistack:secret@db.example/aistack"')
-    assert any(problem.startswith("gateway.database") for problem in caught.value.problems)
+        parse(f'{key} = "{url}"')
+    assert any(problem.startswith(key) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://db.example", "rediss://aistack@db.example:6380/2", "redis://10.0.0.5:6379", "redis://[fd00::7]:6379/0"],
+)
+def test_a_redis_has_an_address_in_all_the_usual_forms(url: str) -> None:
+    assert parse(f'gateway.redis = "{url}"').gateway.redis == url

@@ -1,25 +1,17 @@
 import asyncio
-from typing import Any
+from typing import cast
 
 from aistack.gateway.access_log import line
 from aistack.gateway.batches import Batches
 from aistack.gateway.exchange import Exchange
+from aistack.gateway.http_request import Request
+from aistack.gateway.http_server import Connection
 from aistack.gateway.principals import Principal
 
 
-async def nothing(*_: Any) -> Any:
-    raise AssertionError
-
-
 def exchange(path: str) -> Exchange:
-    raw = path.encode()
-    scope = {
-        "method": "GET",
-        "path": path,
-        "raw_path": raw,
-        "headers": [(b"authorization", b"Bearer secret")],
-    }
-    made = Exchange(scope, nothing, nothing)
+    nowhere = cast("Connection", None)
+    made = Exchange(Request(nowhere, "GET", path.encode(), b"", {b"authorization": b"Bearer secret"}))
     made.status = 200
     return made
 

@@ -39,6 +39,12 @@ def test_what_is_missing_is_named(tmp_path: Path, key: str) -> None:
         load(written(tmp_path, document))
 
 
+def test_a_redis_comes_with_the_file_of_its_password(tmp_path: Path) -> None:
+    assert load(written(tmp_path, WHOLE)).redis is None
+    with pytest.raises(ConfigError, match="redis_password_file"):
+        load(written(tmp_path, {**WHOLE, "redis": "redis://db.example"}))
+
+
 @pytest.mark.parametrize("document", [[], {**WHOLE, "nodes": 7}, {**WHOLE, "port": "x"}, {**WHOLE, "nodes": [1]}])
 def test_what_is_not_shaped_like_settings_is_refused(tmp_path: Path, document: Any) -> None:
     with pytest.raises(ConfigError, match=r"settings\.json"):

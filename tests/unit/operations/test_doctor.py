@@ -375,8 +375,9 @@ def test_a_secret_that_others_can_read_is_a_problem_with_the_command_that_closes
 
 @pytest.mark.parametrize(
     ("name", "cure"),
-    [("administrator-password", "change the password in the chat"), ("root.key", "trust the new root")],
-)
+    [("administrator-password", "change the password in the chat"), ("root.key", "trust the new root"),
+     ("engine-node-gpu2-key", "give the node another key")],
+)  # fmt: skip
 def test_what_removing_a_file_would_not_replace_has_another_cure(tmp_path: Path, name: str, cure: str) -> None:
     secret = tmp_path / name
     secret.write_text("x")

@@ -72,6 +72,24 @@ def test_only_the_proxy_and_ollama_may_connect_beyond_loopback() -> None:
     assert not setting(unit("engine", {"engine.kind": "ollama"}), "IPAddressDeny")
 
 
+@pytest.mark.parametrize(
+    ("setting_of_it", "url", "secret"),
+    [
+        ("gateway.database", "postgresql://aistack@db.example/aistack", "gateway-database-password"),
+        ("gateway.redis", "redis://db.example", "gateway-redis-password"),
+    ],
+)
+def test_a_gateway_whose_counts_are_elsewhere_may_connect_there_and_has_the_password(
+    setting_of_it: str, url: str, secret: str
+) -> None:
+    lines = unit("gateway", {setting_of_it: url})
+    assert not setting(lines, "IPAddressDeny")
+    assert f"{secret}:/etc/ai-stack/secrets/{secret}" in setting(lines, "LoadCredential")
+    assert setting(unit("gateway"), "LoadCredential") == [
+        "gateway-internal-key:/etc/ai-stack/secrets/gateway-internal-key"
+    ]
+
+
 @pytest.mark.parametrize(("port", "capability"), [(8443, ""), (443, "CAP_NET_BIND_SERVICE")])
 def test_a_capability_is_given_for_low_ports_alone(port: int, capability: str) -> None:
     lines = unit("nginx", {"proxy.https_port": port})

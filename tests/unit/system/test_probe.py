@@ -4,6 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from aistack.errors import ServiceError
 from aistack.system import probe
 
 
@@ -35,3 +36,9 @@ def server() -> Iterator[str]:
 )  # fmt: skip
 def test_a_service_is_well_when_it_says_so_with_what_it_was_given(server: str, path: str, reason: str | None) -> None:
     assert probe.ask(server + path) == reason
+
+
+def test_what_a_service_says_is_fetched_or_it_is_said_why_not(server: str) -> None:
+    assert probe.fetch(f"{server}/health") == b"ok, with 1234\n"
+    with pytest.raises(ServiceError, match="it answers 404"):
+        probe.fetch(f"{server}/")

@@ -78,6 +78,26 @@ SCHEMAS: dict[str, Json] = {
         },
         "name", "input_schema",
     ),
+    "AnthropicModel": thing(
+        {
+            "type": constant("model"),
+            "id": text(),
+            "display_name": text(),
+            "created_at": text(),
+            "lifecycle": constant("active"),
+            "max_input_tokens": maybe(count()),
+        },
+        "type", "id", "display_name", "created_at", "lifecycle",
+    ),
+    "AnthropicModels": thing(
+        {
+            "data": listed(ref("AnthropicModel")),
+            "has_more": flag(),
+            "first_id": maybe(text()),
+            "last_id": maybe(text()),
+        },
+        "data", "has_more", "first_id", "last_id",
+    ),
     "MessageRequest": thing(
         {
             **_PROMPT,

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable
 
 from aistack import __version__
-from aistack.gateway.description import anthropic, ollama, openai, responses, service
+from aistack.gateway.description import admin, anthropic, ollama, openai, responses, service
 from aistack.gateway.description.schema import Json, Operation, ref
 from aistack.gateway.routes import Route, Surface
 
@@ -13,9 +13,16 @@ OPERATIONS: dict[tuple[Surface, str], Operation] = {
     **{(Surface.OPENAI, name): found for name, found in {**openai.OPERATIONS, **responses.OPERATIONS}.items()},
     **{(Surface.ANTHROPIC, name): found for name, found in anthropic.OPERATIONS.items()},
     **{(Surface.OLLAMA, name): found for name, found in ollama.OPERATIONS.items()},
+    **{(Surface.ADMIN, name): found for name, found in admin.OPERATIONS.items()},
     **{(Surface.SERVICE, name): found for name, found in service.OPERATIONS.items()},
 }
-SCHEMAS: dict[str, Json] = {**openai.SCHEMAS, **responses.SCHEMAS, **anthropic.SCHEMAS, **ollama.SCHEMAS}
+SCHEMAS: dict[str, Json] = {
+    **openai.SCHEMAS,
+    **responses.SCHEMAS,
+    **anthropic.SCHEMAS,
+    **ollama.SCHEMAS,
+    **admin.SCHEMAS,
+}
 # The title of each surface, and what it is.
 TAGS = {
     Surface.OPENAI: ("OpenAI", "OpenAI's API. The same lies below `/api/v1`, with a key, and below `/ollama/v1`."),
@@ -24,8 +31,11 @@ TAGS = {
         "Anthropic's API, below the same roots. Its clients want the host, without `/v1`.",
     ),
     Surface.OLLAMA: ("Ollama", "Ollama's API. The address that its clients want is the host with `/ollama`."),
+    Surface.ADMIN: ("Administration", "For keys with the scope `admin` alone: what `aistack keys` and others do."),
     Surface.SERVICE: ("The gateway", "What is the gateway's own."),
 }
+# What stands for a name in the paths of examples.
+_EXAMPLES = {Surface.OPENAI: "demo", Surface.ADMIN: "nightly"}
 _ERRORS = {Surface.ANTHROPIC: "MessageError", Surface.OLLAMA: "OllamaError"}
 _ABOUT = """\
 A private AI service. A key (`aistack keys create NAME`) goes into `Authorization: Bearer ask_...`, into `x-api-key`, or
@@ -33,8 +43,9 @@ is the password of Basic authentication with any user name. Models are named as 
 `x:latest` are the same.
 
 Errors come in the shape of each API: 400 for a mistake in the request, 401 without a valid key, 403 for what the key
-may not do, 404 for a model that is not there, 413 for a body that is too large, 429 when there is too much to do (with
-`Retry-After`), 501 for what the engine behind a model cannot do, 502 to 504 when it fails."""
+may not do, 404 for a model that is not there, 409 for a name that is taken, 413 for a body that is too large, 429 when
+there is too much to do (with `Retry-After`), 501 for what the engine behind a model cannot do, 502 to 504 when it
+fails."""
 
 
 def document(routes: Iterable[tuple[str, Route]]) -> Json:
@@ -66,9 +77,15 @@ def document(routes: Iterable[tuple[str, Route]]) -> Json:
     }
 
 
+def described_as(route: Route, method: str) -> tuple[Surface, str]:
+    """Under which key of OPERATIONS this operation is described."""
+    return route.surface, f"{method} {route.name}" if route.surface is Surface.ADMIN else route.name
+
+
 def _operation(path: str, method: str, route: Route) -> Json:
-    described = OPERATIONS[route.surface, route.name]
-    error = {"content": {"application/json": {"schema": ref(_ERRORS.get(route.surface, "Error"))}}}
+    described = OPERATIONS[described_as(route, method)]
+    refusal = described.error or ref(_ERRORS.get(route.surface, "Error"))
+    error = {"content": {"application/json": {"schema": refusal}}}
     if method == "HEAD":
         error = {}
     told: Json = {
@@ -88,7 +105,9 @@ def _operation(path: str, method: str, route: Route) -> Json:
         content: Json = {"schema": described.request}
         if described.example is not None:
             content["example"] = described.example
-        told["requestBody"] = {"required": True, "content": {"application/json": content}}
+        told["requestBody"] = {"required": described.needs_request, "content": {"application/json": content}}
+    if described.parameters:
+        told["parameters"] = list(described.parameters)
     if route.surface is Surface.SERVICE:
         told["security"] = []
     return told
@@ -113,7 +132,11 @@ def _parameter(path: str) -> Json:
 def _curl(path: str, method: str, route: Route, described: Operation) -> str:
     """A command that people can try, with the address of the site and a key to fill in."""
     ways = {"GET": "curl", "POST": "curl", "HEAD": "curl --head"}
-    words = [f'{ways.get(method, f"curl -X {method}")} "https://$HOST{path}"'.replace("{id}", "demo")]
+    words = [
+        f'{ways.get(method, f"curl -X {method}")} "https://$HOST{path}"'.replace(
+            "{id}", _EXAMPLES.get(route.surface, "")
+        ).replace("{name}", "local")
+    ]
     if route.surface is Surface.ANTHROPIC:
         words.append('-H "x-api-key: $KEY"')
     elif route.surface is not Surface.SERVICE:

@@ -12,6 +12,7 @@ from aistack.gateway.description.schema import (
     listed,
     maybe,
     number,
+    parameter,
     ref,
     text,
     thing,
@@ -56,7 +57,7 @@ SCHEMAS: dict[str, Json] = {
     "Error": thing(
         {
             "error": thing(
-                {"message": text(), "type": text(), "param": {"type": "null"}, "code": maybe(text())},
+                {"message": text(), "type": text(), "param": maybe(text()), "code": maybe(text())},
                 "message", "type", "param", "code",
             )
         },
@@ -185,9 +186,29 @@ SCHEMAS: dict[str, Json] = {
     ),
 }  # fmt: skip
 
+_EITHER_ERROR = either(ref("Error"), ref("MessageError"))
+_VERSION = parameter("anthropic-version", text("What clients of Anthropic send."), "header")
+
 OPERATIONS: dict[str, Operation] = {
-    "models": Operation("List the models", answer=ref("Models")),
-    "models/{id}": Operation("Tell of one model", "The name may have slashes in it.", answer=ref("Model")),
+    "models": Operation(
+        "List the models",
+        "All of them; in Anthropic's shape, and in pages, for whoever sends `anthropic-version`.",
+        answer=either(ref("Models"), ref("AnthropicModels")),
+        error=_EITHER_ERROR,
+        parameters=(
+            _VERSION,
+            parameter("limit", {**count("How many a page has; 20 unless set.", 1), "maximum": 1000}),
+            parameter("after_id", text("The model before the page.")),
+            parameter("before_id", text("The model after the page.")),
+        ),
+    ),
+    "models/{id}": Operation(
+        "Tell of one model",
+        "The name may have slashes in it.",
+        answer=either(ref("Model"), ref("AnthropicModel")),
+        error=_EITHER_ERROR,
+        parameters=(_VERSION,),
+    ),
     "chat/completions": Operation(
         "Chat",
         "Passed on to the engine as it is, but for media that would have to be fetched, which are refused.",

@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 from aistack.gateway.description.schema import Json
 
 _TEMPLATE = Path(__file__).parent / "templates" / "page.html.j2"
-_METHODS = ("get", "head", "post", "delete")
+_METHODS = ("get", "head", "post", "patch", "delete")
 
 
 def page(document: Json) -> bytes:

@@ -16,6 +16,8 @@ class Operation:
 
     `request` and `answer` are schemas (None: no body), `streams` is the type of the answer's pieces when it is asked
     for as a stream, `content` the type of the answer otherwise, `example` a request that works with the demo model.
+    `error` is what a refusal looks like where that is not as usual.
+    `needs_request` is whether there must be a body; `parameters` are those beside the path's (see `parameter`).
     """
 
     summary: str
@@ -25,11 +27,19 @@ class Operation:
     streams: str | None = None
     content: str = "application/json"
     example: Json | None = None
+    error: Json | None = None
+    needs_request: bool = True
+    parameters: tuple[Json, ...] = ()
 
 
 def ref(name: str) -> Json:
     """The schema that is called `name`."""
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def parameter(name: str, schema: Json, place: str = "query") -> Json:
+    """Something that may stand in the query string, or in a `header`."""
+    return {"name": name, "in": place, "schema": schema}
 
 
 def thing(properties: Mapping[str, Json], *needed: str, about: str = "") -> Json:

@@ -1,6 +1,6 @@
 """What is neither API but the gateway's own, described."""
 
-from aistack.gateway.description.schema import Operation, anything, text, thing
+from aistack.gateway.description.schema import Operation, anything, listed, ref, text, thing
 
 _STATUS = thing({"status": text()}, "status")
 
@@ -8,6 +8,7 @@ OPERATIONS: dict[str, Operation] = {
     "health": Operation("Say whether some engine answers", answer=_STATUS),
     "live": Operation("Say that the gateway runs", answer=_STATUS),
     "metrics": Operation("Tell Prometheus the numbers", "Not for the outside.", answer=text(), content="text/plain"),
+    "nodes": Operation("Say how the engine nodes are", "Not for the outside.", answer=listed(ref("Node"))),
     "authorize-admin": Operation(
         "Say whether the credential is that of an administrator of the chat",
         "For nginx, which asks this before it shows the programs that only they may see.",

@@ -1,1 +1,1 @@
-"""What outlives the gateway: keys and usage, in SQLite or PostgreSQL."""
+"""What outlives the gateway: keys, usage and drained nodes, in SQLite or PostgreSQL."""

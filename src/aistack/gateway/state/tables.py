@@ -47,8 +47,8 @@ KEYS = Table(
     ),
 )
 
-# One row: how often keys have changed. What else changes in the database is no reason to read them again.
-KEY_CHANGES = Table("key_changes", METADATA, Column("number", BigInteger, nullable=False))
+# One row: how often keys or drained nodes have changed. What else changes in the database is no reason to read them.
+CHANGES = Table("key_changes", METADATA, Column("number", BigInteger, nullable=False))
 
 # One of everybody who writes usage, with the number of the last batch that is in the table below.
 WRITERS = Table(
@@ -79,4 +79,12 @@ PEOPLE = Table(
     Column("principal", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("owner", Text),
+)
+
+# Nodes that are sent no more requests. One that the settings no longer name stays, should it come back.
+DRAINED = Table(
+    "drained_nodes",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("drained_at", Double, nullable=False),
 )

@@ -8,6 +8,7 @@ from aistack.operations.diagnoses.base import Finding, Inputs
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # What closing does not mend, by the file's name; every other secret is made anew by the next `aistack up`.
 _REPLACE = {
+    "engine-node-*-key": "give the node another key, and write it there",
     "administrator-password": "change the password in the chat",
     "root.key": "remove the folder it lies in, run `aistack up`, and have everybody trust the new root",
 }
@@ -36,5 +37,10 @@ def _open(path: Path) -> Finding:
     message = f"{path} can be read by others (mode {mode:o})"
     cure = f"chmod {wanted} {path}"
     if path.is_file():
-        cure += f"; if others use this machine, {_REPLACE.get(path.name, 'remove the file, then run `aistack up`')}"
+        cure += f"; if others use this machine, {_replacing(path)}"
     return Finding("problem", "secrets", message, cure)
+
+
+def _replacing(path: Path) -> str:
+    known = (cure for name, cure in _REPLACE.items() if path.match(name))
+    return next(known, "remove the file, then run `aistack up`")

@@ -107,6 +107,26 @@ def test_an_engine_that_fetches_models_has_a_way_out_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "secret"),
+    [
+        ({"gateway__database": "postgresql://aistack@db.example/aistack"}, "gateway-database-password"),
+        ({"gateway__redis": "redis://db.example"}, "gateway-redis-password"),
+    ],
+)
+def test_a_gateway_whose_counts_are_elsewhere_has_a_way_out_and_the_password(
+    values: dict[str, object], secret: str
+) -> None:
+    made = written(**values)
+    assert "gateway-outbound" in made["services"]["gateway"]["networks"]
+    assert made["services"]["gateway"]["secrets"] == ["gateway-internal-key", secret]
+    assert made["secrets"][secret] == {"file": f"/srv/config/secrets/{secret}"}
+    _, services = rendered({key.replace("__", "."): value for key, value in values.items()})
+    files = {file.path: file.content for one in services for file in one.files}
+    settings = json.loads(files["gateway/settings.json"])
+    assert settings[f"{secret.split('-')[1]}_password_file"] == f"/run/secrets/{secret}"
+
+
+@pytest.mark.parametrize(
     ("address", "published"),
     [("0.0.0.0", "0.0.0.0:8443:8443"), ("127.0.0.1", "127.0.0.1:8443:8443"), ("::", "8443:8443"),
      ("fd00::7", "[fd00::7]:8443:8443")],
