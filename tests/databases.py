@@ -21,10 +21,11 @@ PASSWORD = "pass%word of:the@tests"
 
 
 class Postgres:
-    """A PostgreSQL server in `folder`, run by an ordinary user, with password logins over TCP only."""
+    """A PostgreSQL server in `folder`, run by an ordinary user, with password logins over TCP only, at `address`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.address = address
         self.programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
         self._user = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self.port = free_port()
@@ -34,12 +35,14 @@ class Postgres:
             shutil.chown(path, self._user.pw_uid, self._user.pw_gid)
         self._run("initdb", "-D", f"{folder}/data", "-U", "aistack", "--auth=scram-sha-256", f"--pwfile={secret}",
                   "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")  # fmt: skip
+        with (folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         options = [
             "-c",
-            "listen_addresses=127.0.0.1",
+            f"listen_addresses={self.address}",
             "-c",
             f"unix_socket_directories={self.folder}",
             "-c",
@@ -53,7 +56,7 @@ class Postgres:
                 stderr=log,
             )
         deadline = time.monotonic() + 30
-        ready = [self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ready = [self.programs / "pg_isready", "-q", "-h", self.address, "-p", str(self.port)]
         while subprocess.run(ready, check=False).returncode:
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
             time.sleep(0.05)
@@ -65,7 +68,7 @@ class Postgres:
             self._process = None
 
     def url(self, name: str = "postgres") -> str:
-        return f"postgresql://aistack@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://aistack@{self.address}:{self.port}/{name}"
 
     def new(self, name: str) -> str:
         """The URL of a new database."""
@@ -144,10 +147,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(address: str = "127.0.0.1") -> Iterator[Postgres]:
     # pytest's own folders let no other user in.
     with tempfile.TemporaryDirectory(prefix="aistack-postgres-") as folder:
-        server = Postgres(Path(folder))
+        server = Postgres(Path(folder), address)
         server.start()
         try:
             yield server

@@ -37,6 +37,12 @@ def tended() -> Iterator[RealStack]:
 
 
 @pytest.fixture
+def outside() -> str:
+    """An address of this machine that is none of the stack's, and that the stack reaches."""
+    return "127.0.0.1"
+
+
+@pytest.fixture
 def own_stack() -> Iterator[RealStack]:
     """A stack that is not up, for one test alone."""
     made = make_stack()

@@ -16,6 +16,8 @@ import pytest
 from cryptography import x509
 from stacks import RealStack
 
+from databases import PASSWORD, running_postgres
+
 _EVERYTHING = {
     "chromadb", "engine", "prometheus", "node-exporter", "exporter", "gateway", "nginx", "chat", "nginx-exporter",
 }  # fmt: skip
@@ -360,6 +362,70 @@ def test_what_is_no_model_is_not_imported(tended: RealStack) -> None:
     assert "GGUF" in done.stderr
     assert "Traceback" not in done.stderr
     assert "letter" not in tended.run("models", "ls").stdout
+
+
+def test_keys_and_usage_live_in_a_postgresql_elsewhere_and_in_a_file_again(tended: RealStack, outside: str) -> None:
+    before = dict(tended.settings)
+    in_file = tended.key("in the file")
+    secret = tended.home / "config" / "secrets" / "gateway-database-password"
+    secret.touch(0o600)
+    secret.write_text(f"{PASSWORD}\n")
+    with running_postgres(outside) as server:
+        _change(tended, {"gateway.database": server.new("aistack")})
+        assert _steps(tended) == {"gateway": "restart"}
+        tended.run("up", "--yes")
+        assert tended.status()["gateway"]["healthy"]
+        elsewhere = tended.key("elsewhere")
+        counts = _until_let_in(tended, elsewhere)
+        assert not _let_in(tended, in_file)
+        wanted = ("elsewhere", 1, counts["prompt_tokens"], counts["completion_tokens"])
+        _until(lambda: wanted in _used(tended), "the usage")
+        server.stop()
+        assert _let_in(tended, elsewhere)
+        assert "cannot use the gateway's database" in tended.run("keys", "ls", status=1).stderr
+        server.start()
+        _restore(tended, before)
+        tended.run("up", "--yes")
+    _until_let_in(tended, in_file)
+    assert not _let_in(tended, elsewhere)
+    tended.run("keys", "revoke", "in the file")
+    assert _steps(tended) == {}
+
+
+def _let_in(stack: RealStack, key: str) -> dict[str, int] | None:
+    """The counts of a chat with that key; None when it is no key."""
+    question = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
+    try:
+        counts: dict[str, int] = stack.ask("/v1/chat/completions", key, question)["usage"]
+    except urllib.error.HTTPError as error:
+        if error.code != 401:
+            raise
+        return None
+    return counts
+
+
+def _until_let_in(stack: RealStack, key: str) -> dict[str, int]:
+    found: list[dict[str, int]] = []
+
+    def there() -> bool:
+        found[:] = filter(None, [_let_in(stack, key)])
+        return bool(found)
+
+    _until(there, "the key")
+    return found[0]
+
+
+def _used(stack: RealStack) -> set[tuple[object, ...]]:
+    """What `aistack usage` tells by key: name, requests, tokens read and written."""
+    lines = json.loads(stack.run("usage", "--by", "key", "--json").stdout)
+    return {tuple(line[name] for name in ("name", "requests", "prompt_tokens", "completion_tokens")) for line in lines}
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -54,6 +54,12 @@ def stack(site: RealStack) -> RealStack:
     return site
 
 
+@pytest.fixture
+def outside(engine: Engine) -> str:
+    """An address of this machine that is none of the stack's, and no loopback address, which sandboxes let through."""
+    return engine.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "bridge").strip()
+
+
 @pytest.fixture(scope="module")
 def key(site: RealStack) -> str:
     """An API key."""
