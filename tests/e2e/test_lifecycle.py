@@ -297,27 +297,25 @@ def test_a_key_works_from_its_creation_until_it_is_revoked(tended: RealStack) ->
     assert "short-lived" in tended.run("keys", "revoke", "short-lived", status=1).stderr
 
 
-@pytest.mark.parametrize("root", ["/v1", "/api/v1"])
-def test_keys_are_managed_through_the_proxy_with_a_key_for_that(tended: RealStack, root: str) -> None:
-    name = root.strip("/").replace("/", "-")
-    admin = json.loads(tended.run("keys", "create", f"admin-{name}", "--scope", "admin", "--json").stdout)["key"]
+def test_keys_are_managed_through_the_proxy_with_a_key_for_that(tended: RealStack) -> None:
+    admin = json.loads(tended.run("keys", "create", "root", "--scope", "admin", "--json").stdout)["key"]
     trust = ssl.create_default_context(cafile=tended.ca)
 
     def ask(method: str, path: str, body: object = None) -> Any:
         headers = {"Authorization": f"Bearer {admin}"}
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{tended.url}{root}/admin/{path}", data, headers, method=method)
+        request = urllib.request.Request(f"{tended.url}/v1/admin/{path}", data, headers, method=method)
         with urllib.request.urlopen(request, context=trust, timeout=20) as answer:
             return json.load(answer)
 
-    made = ask("POST", "keys", {"name": name})
+    made = ask("POST", "keys", {"name": "laptop"})
     assert "demo" in _models(tended, made["key"])
     assert ask("PATCH", f"keys/{made['id']}", {"models": ["all-minilm"]})["models"] == ["all-minilm"]
     assert _models(tended, made["key"]) == ["all-minilm"]
-    assert ask("DELETE", f"keys/{name}")["revoked"]
+    assert ask("DELETE", "keys/laptop")["revoked"]
     with pytest.raises(urllib.error.HTTPError, match="401"):
         _models(tended, made["key"])
-    tended.run("keys", "revoke", f"admin-{name}")
+    tended.run("keys", "revoke", "root")
 
 
 def test_a_node_is_drained_and_resumed(tended: RealStack) -> None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any, get_args
+from typing import Any, Concatenate, ParamSpec, get_args
 
 import orjson
 
@@ -15,6 +15,7 @@ from aistack.gateway.keys import Key, told
 from aistack.gateway.node_report import report
 from aistack.gateway.node_report import told as told_of_node
 from aistack.gateway.node_state import NodeState
+from aistack.gateway.principals import unauthorized
 from aistack.gateway.refusals import Refusal, bad_request
 from aistack.gateway.services import Services
 from aistack.gateway.usage_report import By, moment
@@ -36,7 +37,24 @@ _SECRET = ((b"cache-control", b"no-store"),)
 
 _log = logging.getLogger("aistack.gateway.administration")
 
+P = ParamSpec("P")
 
+
+def _not_by_browsers(
+    handler: Callable[Concatenate[Exchange, P], Awaitable[None]],
+) -> Callable[Concatenate[Exchange, P], Awaitable[None]]:
+    """`handler`, but for Basic credentials, 401: a browser that holds them adds them to what other sites have it
+    send."""
+
+    async def guarded(exchange: Exchange, /, *args: P.args, **named: P.kwargs) -> None:
+        if exchange.headers.get(b"authorization", b"").strip()[:5].lower() == b"basic":
+            raise unauthorized("the admin API takes no Basic credentials: send Authorization: Bearer ask_...")
+        await handler(exchange, *args, **named)
+
+    return guarded
+
+
+@_not_by_browsers
 async def keys(exchange: Exchange, services: Services) -> None:
     """`GET`: all keys, revoked ones too; `POST`: a new one, with its secret, this once."""
     store = services.administration.store
@@ -53,6 +71,7 @@ async def keys(exchange: Exchange, services: Services) -> None:
     return await _reply(exchange, {**told(key), "key": plain}, _SECRET)
 
 
+@_not_by_browsers
 async def key(exchange: Exchange, services: Services, called: str) -> None:
     """`GET`, `PATCH`, `DELETE`: a live key is shown, changed, revoked; by its id or name."""
     store = services.administration.store
@@ -71,6 +90,7 @@ async def key(exchange: Exchange, services: Services, called: str) -> None:
     await _reply(exchange, told(found))
 
 
+@_not_by_browsers
 async def rotate(exchange: Exchange, services: Services, called: str) -> None:
     """`POST`: a key gets a new secret, which is told this once."""
     store = services.administration.store
@@ -82,6 +102,7 @@ async def rotate(exchange: Exchange, services: Services, called: str) -> None:
     await _reply(exchange, {**told(found), "key": plain}, _SECRET)
 
 
+@_not_by_browsers
 async def usage(exchange: Exchange, services: Services) -> None:
     """`GET`: who used how many requests and tokens."""
     query = {name: values[-1] for name, values in exchange.query.items()}
@@ -92,16 +113,19 @@ async def usage(exchange: Exchange, services: Services) -> None:
     await _list(exchange, [asdict(line) for line in lines])
 
 
+@_not_by_browsers
 async def nodes(exchange: Exchange, services: Services) -> None:
     """`GET`: how the engine nodes are."""
     await _list(exchange, report(services.nodes))
 
 
+@_not_by_browsers
 async def drain(exchange: Exchange, services: Services, name: str) -> None:
     """`POST`: a node is sent nothing new; what it was sent it finishes."""
     await _set(exchange, services, name, "nodes.drain", services.administration.drain)
 
 
+@_not_by_browsers
 async def resume(exchange: Exchange, services: Services, name: str) -> None:
     """`POST`: a node is sent requests again."""
     await _set(exchange, services, name, "nodes.resume", services.administration.resume)

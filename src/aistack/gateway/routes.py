@@ -68,7 +68,7 @@ _ANTHROPIC = {
     "messages": _WRITE,
     "messages/count_tokens": _WRITE,
 }
-# Below `admin` there.
+_ADMIN_ROOT = "/v1/admin"
 _ADMIN = {
     "keys": (*_READ, *_WRITE),
     "usage": _READ,
@@ -101,14 +101,15 @@ _SERVICE = {
     "/internal/authorize-admin": Route(Surface.SERVICE, "authorize-admin", _READ),
 }
 
-# Below the same roots, what stands before and after a name that may have slashes in it; the first that fits counts.
-_NAMED = (
-    ("models/", "", Route(Surface.OPENAI, "models/{id}", _READ)),
-    ("admin/keys/", "/rotate", Route(Surface.ADMIN, "keys/{id}/rotate", _WRITE)),
-    ("admin/keys/", "", Route(Surface.ADMIN, "keys/{id}", (*_READ, "PATCH", "DELETE"))),
-    ("admin/nodes/", "/drain", Route(Surface.ADMIN, "nodes/{name}/drain", _WRITE)),
-    ("admin/nodes/", "/resume", Route(Surface.ADMIN, "nodes/{name}/resume", _WRITE)),
+_MODEL = Route(Surface.OPENAI, "models/{id}", _READ)
+# What stands before and after a name that may have slashes in it; the first that fits counts.
+_ADMIN_NAMED = (
+    (f"{_ADMIN_ROOT}/keys/", "/rotate", Route(Surface.ADMIN, "keys/{id}/rotate", _WRITE)),
+    (f"{_ADMIN_ROOT}/keys/", "", Route(Surface.ADMIN, "keys/{id}", (*_READ, "PATCH", "DELETE"))),
+    (f"{_ADMIN_ROOT}/nodes/", "/drain", Route(Surface.ADMIN, "nodes/{name}/drain", _WRITE)),
+    (f"{_ADMIN_ROOT}/nodes/", "/resume", Route(Surface.ADMIN, "nodes/{name}/resume", _WRITE)),
 )
+_NAMED = (*((f"{root}/models/", "", _MODEL) for root in _ROOTS), *_ADMIN_NAMED)
 _BLOB = Route(Surface.OLLAMA, "blobs", ("HEAD", "POST"), management=True)
 _RUNNING = Route(Surface.OLLAMA, "root", _READ)
 # Stands for every spelling of a management path that is not the plain one: never served, only refused.
@@ -122,8 +123,8 @@ def _table() -> dict[str, Match]:
             table[f"{root}/{name}"] = Match(Route(Surface.OPENAI, name, methods))
         for name, methods in _ANTHROPIC.items():
             table[f"{root}/{name}"] = Match(Route(Surface.ANTHROPIC, name, methods))
-        for name, methods in _ADMIN.items():
-            table[f"{root}/admin/{name}"] = Match(Route(Surface.ADMIN, name, methods))
+    for name, methods in _ADMIN.items():
+        table[f"{_ADMIN_ROOT}/{name}"] = Match(Route(Surface.ADMIN, name, methods))
     for name, methods in _OLLAMA.items():
         table[f"{_OLLAMA_ROOT}/{name}"] = Match(Route(Surface.OLLAMA, name, methods))
     for name, methods in _MANAGEMENT.items():
@@ -136,8 +137,8 @@ _TABLE = _table()
 # Every path that is served, with its route; of two paths that are the same only the first.
 PATHS: tuple[tuple[str, Route], ...] = (
     *((path, match.route) for path, match in _TABLE.items() if not path.startswith(_ROOTS[1:]) and path != "/ollama/"),
-    (f"{_ROOTS[0]}/models/{{id}}", _NAMED[0][2]),
-    *((f"{_ROOTS[0]}/admin/{route.name}", route) for _, _, route in _NAMED[1:]),
+    (f"{_ROOTS[0]}/models/{{id}}", _MODEL),
+    *((f"{_ADMIN_ROOT}/{route.name}", route) for _, _, route in _ADMIN_NAMED),
     (f"{_OLLAMA_ROOT}/blobs/{{digest}}", _BLOB),
 )
 
@@ -146,19 +147,18 @@ def find(path: str) -> Match | None:
     """The route of a path, or None. Takes any string."""
     if match := _TABLE.get(path):
         return match
-    for root in _ROOTS:
-        if path.startswith(f"{root}/") and (match := _named(path[len(root) + 1 :])):
-            return match
+    if match := _named(path):
+        return match
     prefix = f"{_OLLAMA_ROOT}/blobs/"
     if path.startswith(prefix) and len(path) > len(prefix):
         return Match(_BLOB, path[len(prefix) :])
     return Match(_DISGUISED) if _means_management(path) else None
 
 
-def _named(rest: str) -> Match | None:
+def _named(path: str) -> Match | None:
     for before, after, route in _NAMED:
-        if rest.startswith(before) and rest.endswith(after) and len(rest) > len(before) + len(after):
-            return Match(route, rest[len(before) : len(rest) - len(after)])
+        if path.startswith(before) and path.endswith(after) and len(path) > len(before) + len(after):
+            return Match(route, path[len(before) : len(path) - len(after)])
     return None
 
 

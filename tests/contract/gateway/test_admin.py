@@ -1,5 +1,6 @@
 """The admin API against a running gateway: whoever has the scope `admin`, and nobody else, changes keys with it."""
 
+import base64
 import contextlib
 import json
 import re
@@ -39,9 +40,9 @@ class Admin:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         store = KeyStore(gateway.database)
-        plain, self.key = store.create("root", None, {"scopes": ["admin"]})
+        self.plain, self.key = store.create("root", None, {"scopes": ["admin"]})
         store.close()
-        self.headers = {"Authorization": f"Bearer {plain}"}
+        self.headers = {"Authorization": f"Bearer {self.plain}"}
 
     def ask(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
         found, _, answer = self.gateway.ask(method, path, body, self.headers)
@@ -83,7 +84,7 @@ def test_a_key_is_made_shown_changed_and_revoked_with_all_its_terms(start: Start
         **terms, "id": made["id"], "name": "laptop", "scopes": ["chat", "embed"], "models": ["m"],
         "expires": "2999-12-31T17:00:00+00:00", "created": made["created"], "revoked": None, "old_secret_until": None,
     }  # fmt: skip
-    assert admin.ask("GET", f"{KEYS}/{made['id']}") == admin.ask("GET", f"/api{KEYS}/laptop") == made
+    assert admin.ask("GET", f"{KEYS}/{made['id']}") == admin.ask("GET", f"{KEYS}/laptop") == made
     change = {"name": "desk", "models": None, "expires": None, "limits": {"tokens_per_day": None}}
     changed = admin.ask("PATCH", f"{KEYS}/laptop", change)
     assert changed == {
@@ -146,12 +147,15 @@ def test_a_body_that_is_none_is_refused_and_a_name_can_be_had_once(lasting: Admi
     assert lasting.refused("DELETE", f"{KEYS}/nobody%00")[0] == 404
 
 
-@pytest.mark.parametrize(
+OPERATIONS = pytest.mark.parametrize(
     ("method", "path"),
     [("GET", KEYS), ("POST", KEYS), ("GET", f"{KEYS}/tests"), ("PATCH", f"{KEYS}/tests"), ("DELETE", f"{KEYS}/tests"),
      ("POST", f"{KEYS}/tests/rotate"), ("GET", "/v1/admin/usage"), ("GET", "/v1/admin/nodes"),
      ("POST", "/v1/admin/nodes/local/drain"), ("POST", "/v1/admin/nodes/local/resume")],
 )  # fmt: skip
+
+
+@OPERATIONS
 def test_nobody_else_may(over_engine: Gateway, method: str, path: str) -> None:
     person = {
         "Authorization": f"Bearer {INTERNAL_KEY}", "X-OpenWebUI-User-Id": "4f2a", "X-OpenWebUI-User-Role": "admin",
@@ -161,6 +165,18 @@ def test_nobody_else_may(over_engine: Gateway, method: str, path: str) -> None:
         assert (status, json.loads(body)["error"]["code"]) == (403, "insufficient_scope")
     status, headers, _ = over_engine.ask(method, path, headers={})
     assert (status, headers["www-authenticate"]) == (401, 'Bearer realm="aistack"')
+
+
+@OPERATIONS
+@pytest.mark.parametrize("scheme", ["Basic", " basic"])
+def test_what_a_browser_keeps_and_adds_by_itself_is_refused(
+    over_engine: Gateway, method: str, path: str, scheme: str, lasting: Admin
+) -> None:
+    pair = base64.b64encode(f"ada:{lasting.plain}".encode()).decode()
+    body = b"{}" if method in ("POST", "PATCH") else None
+    status, headers, answer = over_engine.ask(method, path, body, {"Authorization": f"{scheme} {pair}"})
+    assert (status, headers["www-authenticate"]) == (401, 'Bearer realm="aistack"')
+    assert "takes no Basic credentials" in json.loads(answer)["error"]["message"]
 
 
 def test_a_key_that_administrates_may_not_chat_for_that(lasting: Admin) -> None:

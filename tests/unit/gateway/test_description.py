@@ -79,3 +79,9 @@ def test_what_the_page_says_is_escaped() -> None:
     text = page(dangerous).decode()
     assert "<b>" not in text
     assert "<code>&lt;i&gt;</code> &amp; &lt;u&gt;" in text
+
+
+def test_basic_credentials_are_not_described_for_administration() -> None:
+    keys = DOCUMENT["paths"]["/v1/admin/keys"]["post"]
+    assert {name for way in keys["security"] for name in way} == {"bearer", "key"}
+    assert {"basic": []} in DOCUMENT["security"]

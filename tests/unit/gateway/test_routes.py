@@ -11,6 +11,15 @@ def test_openai_lies_below_three_roots(root: str) -> None:
         assert (match.route.surface, match.route.name) == (Surface.OPENAI, name)
 
 
+@pytest.mark.parametrize("path", ["keys", "keys/laptop", "keys/laptop/rotate", "usage", "nodes", "nodes/gpu2/drain"])
+def test_administration_lies_below_one_root(path: str) -> None:
+    match = find(f"/v1/admin/{path}")
+    assert match is not None
+    assert match.route.surface is Surface.ADMIN
+    for root in ("/api/v1", "/ollama/v1"):
+        assert find(f"{root}/admin/{path}") is None
+
+
 def test_a_model_may_have_slashes_in_its_name() -> None:
     match = find("/v1/models/hf.co/org/model:Q4")
     assert match is not None

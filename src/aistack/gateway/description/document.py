@@ -31,7 +31,11 @@ TAGS = {
         "Anthropic's API, below the same roots. Its clients want the host, without `/v1`.",
     ),
     Surface.OLLAMA: ("Ollama", "Ollama's API. The address that its clients want is the host with `/ollama`."),
-    Surface.ADMIN: ("Administration", "For keys with the scope `admin` alone: what `aistack keys` and others do."),
+    Surface.ADMIN: (
+        "Administration",
+        "For keys with the scope `admin` alone: what `aistack keys` and others do. Below `/v1` only; Basic "
+        "credentials, which browsers keep, are refused.",
+    ),
     Surface.SERVICE: ("The gateway", "What is the gateway's own."),
 }
 # What stands for a name in the paths of examples.
@@ -39,8 +43,8 @@ _EXAMPLES = {Surface.OPENAI: "demo", Surface.ADMIN: "nightly"}
 _ERRORS = {Surface.ANTHROPIC: "MessageError", Surface.OLLAMA: "OllamaError"}
 _ABOUT = """\
 A private AI service. A key (`aistack keys create NAME`) goes into `Authorization: Bearer ask_...`, into `x-api-key`, or
-is the password of Basic authentication with any user name. Models are named as the list of models has them; `x` and
-`x:latest` are the same.
+is the password of Basic authentication with any user name (not for administration). Models are named as the list of
+models has them; `x` and `x:latest` are the same.
 
 Errors come in the shape of each API: 400 for a mistake in the request, 401 without a valid key, 403 for what the key
 may not do, 404 for a model that is not there, 409 for a name that is taken, 413 for a body that is too large, 429 when
@@ -110,6 +114,8 @@ def _operation(path: str, method: str, route: Route) -> Json:
         told["parameters"] = list(described.parameters)
     if route.surface is Surface.SERVICE:
         told["security"] = []
+    if route.surface is Surface.ADMIN:
+        told["security"] = [{"bearer": []}, {"key": []}]
     return told
 
 
