@@ -114,11 +114,11 @@ class Nodes:
         return unknown_model(name)
 
     async def models(self) -> list[tuple[NodeState, Model]]:
-        """Every model of every node that answers, once each, the default models first."""
+        """Every model that some node may be sent a request for, once each, the default models first."""
         await self.refresh()
         merged: dict[str, tuple[NodeState, Model]] = {}
         for state in self.states:
-            if state.up:
+            if state.up and not state.draining:
                 for key, model in state.models.items():
                     merged.setdefault(key, (state, model))
         first = {name: merged[name] for name in self._first if name in merged}

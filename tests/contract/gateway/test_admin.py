@@ -242,6 +242,7 @@ def test_a_node_is_drained_and_resumed_for_the_very_next_request(start: StartGat
         assert admin.ask("POST", "/v1/admin/nodes/only/drain")["state"] == "draining"
         status, headers, _ = gateway.ask("POST", PATH, CHAT)
         assert (status, headers["retry-after"]) == (503, "30")
+        assert json.loads(gateway.ask("GET", "/v1/models")[2])["data"] == []
         assert admin.ask("POST", "/v1/admin/nodes/only/resume")["state"] == "ready"
         assert gateway.ask("POST", PATH, CHAT)[0] == 200
     status, error = admin.refused("POST", "/v1/admin/nodes/other/drain")

@@ -64,6 +64,17 @@ def test_a_node_that_went_down_passes_its_models_to_the_next() -> None:
     asyncio.run(scenario())
 
 
+def test_models_that_only_a_drained_node_has_are_not_listed() -> None:
+    async def scenario() -> None:
+        nodes = await nodes_of(ScriptedPeer("a", "x", "y"), ScriptedPeer("b", "x"))
+        nodes.drain({"a"})
+        assert [(state.name, model.id) for state, model in await nodes.models()] == [("b", "x")]
+        nodes.drain(())
+        assert [model.id for _, model in await nodes.models()] == ["x", "y"]
+
+    asyncio.run(scenario())
+
+
 def test_before_any_node_answered_a_model_is_not_unknown_but_unavailable() -> None:
     async def scenario() -> None:
         peer = ScriptedPeer("a")
