@@ -26,8 +26,8 @@ def _moment(_: click.Context, __: click.Parameter, text: str | None) -> float | 
 
 @click.command("usage")
 @click.option("--by", type=click.Choice(_BY), default="user", show_default=True, help="What to add up.")
-@click.option("--since", callback=_moment, help="From this day, time (UTC) or so long ago: 30d.")
-@click.option("--until", callback=_moment, help="Up to that day or time.")
+@click.option("--since", callback=_moment, help="From this day, time (UTC) or so long ago: 30d; by whole hours.")
+@click.option("--until", callback=_moment, help="Up to that day or time, by whole hours.")
 @click.option("--csv", "csv_output", is_flag=True, help="Print CSV for spreadsheets.")
 @as_json
 def usage_command(by: "By", since: float | None, until: float | None, csv_output: bool, json_output: bool) -> None:

@@ -85,3 +85,16 @@ def test_basic_credentials_are_not_described_for_administration() -> None:
     keys = DOCUMENT["paths"]["/v1/admin/keys"]["post"]
     assert {name for way in keys["security"] for name in way} == {"bearer", "key"}
     assert {"basic": []} in DOCUMENT["security"]
+
+
+def query_of(path: str) -> dict[str, str]:
+    parameters = DOCUMENT["paths"][path]["get"]["parameters"]
+    return {found["name"]: found["schema"].get("description", "") for found in parameters if found["in"] == "query"}
+
+
+def test_what_may_follow_a_question_mark_is_described() -> None:
+    assert set(query_of("/v1/models")) == {"limit", "after_id", "before_id", "lifecycle"}
+    usage = query_of("/v1/admin/usage")
+    assert set(usage) == {"by", "since", "until"}
+    assert usage["since"].startswith("From the hour on")
+    assert usage["until"].startswith("Up to this; the hour that it is in counts whole")

@@ -80,7 +80,7 @@ SCHEMAS: dict[str, Json] = {
     "Nodes": thing({"object": constant("list"), "data": listed(ref("Node"))}, "object", "data"),
 }  # fmt: skip
 
-_SINCE = "A day, a time (in UTC unless it says otherwise), or so long ago: `30d`."
+_MOMENT = "A day, a time (in UTC unless it says otherwise), or so many days ago (`30d`)."
 
 OPERATIONS: dict[str, Operation] = {
     "GET keys": Operation("List all keys, revoked ones too", answer=ref("Keys")),
@@ -112,12 +112,13 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "GET usage": Operation(
         "Say who used how much",
-        "The rows of `aistack usage`, up to half a second old.",
+        "The rows of `aistack usage`, up to half a second old. Numbers are kept by the hour: `since` and `until` work "
+        "by whole ones.",
         answer=ref("Usage"),
         parameters=(
             parameter("by", text("What to add up; `user` unless set.", "user", "key", "model", "day")),
-            parameter("since", text(_SINCE)),
-            parameter("until", text(_SINCE)),
+            parameter("since", text(f"From the hour on that this is in. {_MOMENT}")),
+            parameter("until", text(f"Up to this; the hour that it is in counts whole. {_MOMENT}")),
         ),
     ),
     "GET nodes": Operation("Say how the engine nodes are", answer=ref("Nodes")),

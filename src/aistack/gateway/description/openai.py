@@ -189,6 +189,9 @@ SCHEMAS: dict[str, Json] = {
 _EITHER_ERROR = either(ref("Error"), ref("MessageError"))
 _VERSION = parameter("anthropic-version", text("What clients of Anthropic send."), "header")
 
+# Anthropic's.
+_STAGES = ("active", "deprecated", "retired")
+
 OPERATIONS: dict[str, Operation] = {
     "models": Operation(
         "List the models",
@@ -200,6 +203,7 @@ OPERATIONS: dict[str, Operation] = {
             parameter("limit", {**count("How many a page has; 20 unless set.", 1), "maximum": 1000}),
             parameter("after_id", text("The model before the page.")),
             parameter("before_id", text("The model after the page.")),
+            parameter("lifecycle", listed(text("", *_STAGES), "Those in one of these stages; all here are `active`.")),
         ),
     ),
     "models/{id}": Operation(
