@@ -33,6 +33,7 @@ _NAMES = {
     **{term: name for name, term in _TERMS.items()},
     **{limit: f"limits.{limit}" for limit in LIMIT_NAMES},
 }
+_USAGE_FIELDS = ("by", "since", "until")
 _SECRET = ((b"cache-control", b"no-store"),)
 
 _log = logging.getLogger("aistack.gateway.administration")
@@ -106,6 +107,9 @@ async def rotate(exchange: Exchange, services: Services, called: str) -> None:
 async def usage(exchange: Exchange, services: Services) -> None:
     """`GET`: who used how many requests and tokens."""
     query = {name: values[-1] for name, values in exchange.query.items()}
+    for name in query:
+        if name not in _USAGE_FIELDS:
+            raise bad_request(f"there is no {name!r} here; there are: {', '.join(_USAGE_FIELDS)}", name)
     by: Any = query.get("by", "user")
     if by not in get_args(By):
         raise bad_request(f"by must be one of: {', '.join(get_args(By))}", "by")

@@ -40,13 +40,22 @@ def checked(terms: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(_: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > _LONGEST_NAME:
+    if value is None or value == "":
         raise UserError("a key needs a name", "for instance: laptop")
-    return value
+    return _line("name", value)
 
 
 def _owner(_: str, value: Any) -> str | None:
-    return None if value in (None, "") else _name("owner", value)
+    return None if value in (None, "") else _line("owner", value)
+
+
+def _line(name: str, value: Any) -> str:
+    """A text that can be shown in one line."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise UserError(f"{name} must be a line of printable text, and not blank")
+    if len(value) > _LONGEST_NAME:
+        raise UserError(f"{name} is {len(value)} characters long; {_LONGEST_NAME} is the most")
+    return value
 
 
 def _expiry(_: str, value: Any) -> float | None:

@@ -18,7 +18,7 @@ _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15
 REASONS = frozenset({
     "invalid_api_key", "insufficient_scope", "model_not_found", "engine_unavailable", "engine_failed",
     "engine_key_refused", "queue_full", "context_length_exceeded", "requests_per_minute", "tokens_per_minute",
-    "tokens_per_day", "tokens_per_month",
+    "tokens_per_day", "tokens_per_month", "database_unavailable",
 })  # fmt: skip
 
 

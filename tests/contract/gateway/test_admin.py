@@ -114,7 +114,10 @@ def test_an_old_secret_works_as_long_as_the_rotation_says(start: StartGateway) -
 @pytest.mark.parametrize(
     ("body", "param", "said"),
     [
-        ({}, "name", "name"), ({"name": "a\nb"}, "name", "name"), ({"name": "x", "owner": 5}, "owner", "name"),
+        ({}, "name", "name"), ({"name": "a\nb"}, "name", "line of printable"),
+        ({"name": "x" * 201}, "name", "name is 201 characters long"),
+        ({"name": "x", "owner": 5}, "owner", "owner must be a line"),
+        ({"name": "x", "owner": "a" * 300}, "owner", "owner is 300"),
         ({"name": "x", "scopes": ["root"]}, "scopes", "there are: chat"),
         ({"name": "x", "models": []}, "models", "list"),
         ({"name": "x", "expires": "2999-01-01T00:00:00"}, "expires", "time zone"),
@@ -200,6 +203,10 @@ def test_while_the_database_is_busy_changes_are_503_and_others_are_served(start:
     assert int(headers["retry-after"]) > 0
     assert str(gateway.database) not in body.decode()
     assert served > 10
+    assert (
+        'aistack_gateway_refusals_total{reason="database_unavailable"} 1.0'
+        in gateway.ask("GET", "/metrics")[2].decode()
+    )
     assert "an administrator's request failed: cannot use the gateway's database" in gateway.log.read_text()
 
 
@@ -261,6 +268,10 @@ def test_usage_is_what_the_command_shows(start: StartGateway) -> None:
     assert [line["name"] for line in admin.ask("GET", "/v1/admin/usage?by=key")["data"]] == ["tests"]
     assert admin.refused("GET", "/v1/admin/usage?by=colour")[1]["param"] == "by"
     assert admin.refused("GET", "/v1/admin/usage?since=yesterday")[1]["param"] == "since"
+    status, error = admin.refused("GET", "/v1/admin/usage?by=key&untill=2020-01-01")
+    assert (status, error["param"], error["message"]) == (
+        400, "untill", "there is no 'untill' here; there are: by, since, until"
+    )  # fmt: skip
 
 
 def test_a_key_that_was_revoked_on_the_server_is_refused_as_soon_as_the_command_has_ended(start: StartGateway) -> None:
