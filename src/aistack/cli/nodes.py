@@ -6,7 +6,7 @@ import click
 
 from aistack.cli.output import as_json, dry, print_json, print_table, show_error, show_tolerated
 from aistack.errors import ServiceError, UserError
-from aistack.operations.nodes import drain, node_names, nodes, require_node, resume, wait_until_idle
+from aistack.operations.nodes import drain, drained_nodes, node_names, nodes, require_node, resume, wait_until_idle
 from aistack.operations.stack import Stack, open_stack
 
 
@@ -50,7 +50,7 @@ def list_command(json_output: bool) -> None:
 @nodes_group.command("drain")
 @click.argument("name", shell_complete=_names)
 @click.option("--wait", is_flag=True, help="Return when it has finished what it was sent.")
-@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait at most; without: as long as it takes.")
+@click.option("--timeout", type=click.FloatRange(0), help="Wait, so many seconds at most.")
 @dry
 def drain_command(name: str, wait: bool, timeout: float | None, dry_run: bool) -> None:
     """Have node NAME sent nothing new, until it is resumed."""
@@ -62,7 +62,7 @@ def drain_command(name: str, wait: bool, timeout: float | None, dry_run: bool) -
         return
     click.echo(f"{name}: drained" if drain(stack, name) else f"{name}: was drained already")
     _warn_of_models(stack, name)
-    if wait:
+    if wait or timeout is not None:
         wait_until_idle(stack, name, timeout)
         click.echo(f"{name}: has nothing to do any more")
 
@@ -73,11 +73,13 @@ def drain_command(name: str, wait: bool, timeout: float | None, dry_run: bool) -
 def resume_command(name: str, dry_run: bool) -> None:
     """Have node NAME sent requests again."""
     stack = open_stack()
-    require_node(stack, name)
+    drained = name in drained_nodes(stack)
+    if not drained:
+        require_node(stack, name)  # one that is drained may be resumed when it is not in stack.toml any more
     if dry_run:
-        click.echo(f"{name}: would be resumed")
-        return
-    click.echo(f"{name}: resumed" if resume(stack, name) else f"{name}: was not drained")
+        click.echo(f"{name}: would be resumed" if drained else f"{name}: is not drained")
+    else:
+        click.echo(f"{name}: resumed" if resume(stack, name) else f"{name}: was not drained")
 
 
 def _warn_of_models(stack: Stack, name: str) -> None:

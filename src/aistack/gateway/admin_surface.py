@@ -12,8 +12,7 @@ from aistack.errors import UserError
 from aistack.gateway.allowances import LIMIT_NAMES
 from aistack.gateway.exchange import Exchange
 from aistack.gateway.keys import Key, told
-from aistack.gateway.node_report import report
-from aistack.gateway.node_report import told as told_of_node
+from aistack.gateway.node_report import report, told_of_node
 from aistack.gateway.node_state import NodeState
 from aistack.gateway.principals import unauthorized
 from aistack.gateway.refusals import Refusal, bad_request

@@ -10,10 +10,10 @@ Json = dict[str, Any]
 
 def report(nodes: Nodes) -> list[Json]:
     """Every node, in the order of the settings."""
-    return [told(state, nodes) for state in nodes.states]
+    return [told_of_node(state, nodes) for state in nodes.states]
 
 
-def told(state: NodeState, nodes: Nodes) -> Json:
+def told_of_node(state: NodeState, nodes: Nodes) -> Json:
     """One node. `state` is `ready`, `draining`, `down`, `resting`, or two of them; `slots` how many requests it works
     on at once for a model; `only_here` which of its models no other node could answer for."""
     return {

@@ -13,6 +13,8 @@ from aistack.system import probe
 # The node of this machine, as the gateway's settings call it.
 LOCAL = "local"
 _LOOK_S = 0.2
+# How long a gateway that is waited for may be away, as when it starts anew, or not have read its database.
+_PATIENCE_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,19 @@ def nodes(stack: Stack) -> tuple[NodeStatus, ...]:
     )
 
 
-def drain(stack: Stack, name: str) -> bool:
-    """Have every gateway send the node nothing new, until it is resumed; returns whether that is new."""
+def drained_nodes(stack: Stack) -> frozenset[str]:
+    """The names of the drained nodes, also of such as stack.toml has no more. Raises UserError."""
     # Imported before our code may be out of reach (see gateway_database).
     from aistack.gateway.state import drained
 
-    require_node(stack, name)
+    with gateway_database(stack) as database, database.read() as connection:
+        return drained.read(connection)
+
+
+def drain(stack: Stack, name: str) -> bool:
+    """Have every gateway send the node nothing new, until it is resumed; returns whether that is new."""
+    from aistack.gateway.state import drained
+
     with gateway_database(stack) as database:
         return drained.drain(database, name)
 
@@ -70,27 +79,49 @@ def resume(stack: Stack, name: str) -> bool:
     """Have the node sent requests again; returns whether that is new."""
     from aistack.gateway.state import drained
 
-    require_node(stack, name)
     with gateway_database(stack) as database:
         return drained.resume(database, name)
 
 
-def wait_until_idle(stack: Stack, name: str, timeout_s: float | None = None) -> None:
+def wait_until_idle(stack: Stack, name: str, timeout_s: float | None = None, patience_s: float = _PATIENCE_S) -> None:
     """Return when the gateway sends the node `name` nothing new, and it has finished what it was sent.
 
-    Raises ServiceError when that takes longer than `timeout_s`, or the gateway does not answer.
+    Raises UserError when somebody resumed it, and ServiceError when that takes longer than `timeout_s`, or the gateway
+    does not answer, or does not heed that the node is drained, for `patience_s`.
     """
-    end = None if timeout_s is None else time.monotonic() + timeout_s
+    begun = well = time.monotonic()
     while True:
-        node = next(item for item in nodes(stack) if item.name == name)
-        if ("draining" in node.state and not node.in_flight) or node.state == "unknown":
-            return
-        if end is not None and time.monotonic() >= end:
+        trouble: UserError | None = None
+        try:
+            node = next(item for item in nodes(stack) if item.name == name)
+            if node.state == "unknown" or ("draining" in node.state and not node.in_flight):
+                return
+            if "draining" not in node.state:
+                trouble = _unheeded(stack, name)
+        except ServiceError as error:
+            trouble = error
+        now = time.monotonic()
+        if trouble is None:
+            well = now
+        over = timeout_s is not None and now - begun >= timeout_s
+        if trouble is not None and (over or now - well >= patience_s):
+            raise trouble
+        if over:
             raise ServiceError(
                 f"{name} still works on {node.in_flight} requests after {timeout_s:g} s; it gets no new ones",
                 "wait longer with --timeout, or look with `aistack nodes ls`",
             )
         time.sleep(_LOOK_S)
+
+
+def _unheeded(stack: Stack, name: str) -> ServiceError:
+    """Why the gateway does not have the node as drained. Raises UserError when it is drained no more."""
+    if name not in drained_nodes(stack):
+        raise UserError(f"{name} is not drained any more: somebody resumed it", f"`aistack nodes drain {name}` again")
+    return ServiceError(
+        f"{name} is drained, and the gateway still sends it requests",
+        "`aistack logs gateway` says whether it can read its database",
+    )
 
 
 def _status(told: Mapping[str, Any], url: str) -> NodeStatus:

@@ -5,13 +5,18 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aistack.config.paths import find_paths
+from aistack.errors import ServiceError, UserError
 from aistack.gateway.keys import KeyStore
+from aistack.operations.nodes import wait_until_idle
+from aistack.operations.stack import open_stack
 
 from .processes import Gateway, StartGateway, free_port, stop, wait_for
 from .scripted import ScriptedUpstream, response
@@ -98,6 +103,7 @@ def test_a_node_is_drained_to_its_last_request_stays_so_over_a_restart_and_is_re
         status, answered, body = site.gateway.ask("POST", PATH, CHAT, headers)
         assert (status, json.loads(body)["error"]["code"]) == (503, "engine_unavailable")
         assert int(answered["retry-after"]) > 0
+        assert site.run("drain", "gpu2", "--timeout", "0.1").returncode == 1  # which says to wait
         patient = pool.submit(site.run, "drain", "gpu2", "--wait")
         release.set()
         assert running.result()[0] == 200
@@ -115,6 +121,73 @@ def test_a_dry_run_changes_nothing_and_warns(site: Site) -> None:
     assert done.stdout == "gpu2: would be drained\n"
     assert "no other node answers for m" in done.stderr
     assert site.told("gpu2")["state"] == "ready"
+
+
+class Waiting:
+    """Somebody who waits for `gpu2`, which is drained and works on a request until `release` is set."""
+
+    def __init__(self, site: Site, headers: dict[str, str], pool: ThreadPoolExecutor) -> None:
+        self.release = threading.Event()
+        site.upstream.answers[PATH] = [self.release, response(200, b'{"choices":[]}')]
+        self.request = pool.submit(site.gateway.ask, "POST", PATH, CHAT, headers)
+        wait_for(lambda: bool(site.told("gpu2")["in_flight"]), "the request to reach its node")
+        site.run("drain", "gpu2")
+        self.stack = open_stack(find_paths({"AISTACK_HOME": str(site.folder)}, os.geteuid()))
+        self._pool = pool
+
+    def begin(self, patience_s: float = 60) -> Future[None]:
+        return self._pool.submit(wait_until_idle, self.stack, "gpu2", None, patience_s)
+
+
+@pytest.fixture
+def waiting(site: Site, headers: dict[str, str]) -> Iterator[Waiting]:
+    with ThreadPoolExecutor(2) as pool:
+        found = Waiting(site, headers, pool)
+        yield found
+        found.release.set()
+
+
+def test_who_waits_for_a_node_that_somebody_resumes_is_told_so(site: Site, waiting: Waiting) -> None:
+    patient = waiting.begin()
+    site.run("resume", "gpu2")
+    with pytest.raises(UserError, match="gpu2 is not drained any more: somebody resumed it"):
+        patient.result(30)
+
+
+def test_who_waits_bears_a_gateway_that_starts_anew(site: Site, waiting: Waiting) -> None:
+    waiting.release.set()
+    stop(site.gateway.process)
+    patient = waiting.begin()
+    assert not wait([patient], 0.5).done
+    site.start()
+    patient.result(30)
+
+
+def test_who_waits_for_a_gateway_that_stays_away_is_told_so(site: Site, waiting: Waiting) -> None:
+    waiting.release.set()
+    stop(site.gateway.process)
+    with pytest.raises(ServiceError, match="nothing listens there"):
+        waiting.begin(patience_s=0.5).result(30)
+
+
+def test_who_waits_for_a_gateway_that_does_not_heed_it_is_told_so(site: Site, tmp_path: Path) -> None:
+    stop(site.gateway.process)
+    site.database = tmp_path / "other.db"
+    site.start()
+    assert site.run("drain", "gpu2").stdout == "gpu2: drained\n"
+    impatient = site.run("drain", "gpu2", "--timeout", "0.1")
+    assert impatient.returncode == 1
+    assert "gpu2 is drained, and the gateway still sends it requests" in impatient.stderr
+
+
+def test_a_drained_node_that_is_not_in_stack_toml_any_more_can_be_resumed(site: Site) -> None:
+    site.run("drain", "gpu3")
+    file = site.folder / "config/stack.toml"
+    file.write_text(file.read_text().rpartition("[[engine.nodes]]")[0])
+    assert "there is no node 'gpu3'" in site.run("drain", "gpu3").stderr
+    assert site.run("resume", "gpu3", "--dry-run").stdout == "gpu3: would be resumed\n"
+    assert site.run("resume", "gpu3").stdout == "gpu3: resumed\n"
+    assert "there is no node 'gpu3'" in site.run("resume", "gpu3").stderr
 
 
 @pytest.mark.parametrize("command", ["drain", "resume"])
