@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aistack.gateway.allowances import LIMIT_NAMES
 from aistack.gateway.keys import KeyStore
 from benchmarks.gateway.upstream import MODEL
 
@@ -23,6 +24,8 @@ _ROOT = Path(__file__).parents[2]
 _LITELLM = _ROOT / ".cache" / "benchmarks" / "litellm"
 _LOCK = Path(__file__).with_name("requirements.lock")
 _START_S = 90.0
+# Of requests or tokens in any stretch of time: more than a limit's key can use.
+_NEVER = 1_000_000_000_000
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,14 @@ def upstream() -> Iterator[Peer]:
 
 @contextmanager
 def gateway(upstream: Peer, folder: Path) -> Iterator[Peer]:
-    """Ours as a site runs it: a key, the fair queue, counts of tokens, metrics, access log and audit log."""
+    """Ours as a site runs it: a key with every limit, none of which is ever reached, the fair queue, counts of tokens,
+    usage in the database, metrics, access log and audit log."""
     port = free_port()
     internal = folder / "internal.key"
     internal.write_text(secrets.token_hex(32))
     database = folder / "gateway.db"
     store = KeyStore(database)
-    key, _ = store.create("benchmark")
+    key, _ = store.create("benchmark", terms=dict.fromkeys(LIMIT_NAMES, _NEVER))
     store.close()
     settings = folder / "gateway.json"
     node = {"name": "engine", "kind": "llamacpp", "url": f"http://127.0.0.1:{upstream.port}"}

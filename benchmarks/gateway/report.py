@@ -21,8 +21,8 @@ _WHAT = """\
 One process each, alone on one core; the clients and the engine's stand-in, which answers at once, share the other.
 All are up together and take turns, round by round; medians of the rounds.
 
-- **ours** is what a site runs: an API key on every request, the fair queue, the engine's counts of tokens read from
-  every answer, metrics, access log and audit log.
+- **ours** is what a site runs: an API key on every request, all four limits counted for it, the fair queue, the
+  engine's counts of tokens read from every answer, usage written to the database, metrics, access log and audit log.
 - **LiteLLM {litellm}** is at its cheapest, one worker: no keys (it starts without only where that is forced), no
   database, no limits, no log of requests.
 - **nginx {nginx}** is a plain proxy, one worker, upstream connections kept alive: it looks into no body and asks for

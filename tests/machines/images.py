@@ -56,6 +56,7 @@ def base_image(engine: Engine) -> str:
 
 def systemd_image(engine: Engine) -> str:
     """The tag of the base with systemd, D-Bus, Python, sudo, make and git; made when it is not there (15 s)."""
+    base_image(engine)
     folder = engine.folder / "systemd"
     folder.mkdir(exist_ok=True)
     (folder / "Dockerfile").write_text(_SYSTEMD)

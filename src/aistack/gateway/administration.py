@@ -42,10 +42,11 @@ class Administration:
 
     async def change(self, work: Callable[[], T]) -> T:
         """The same for what changes something: it counts here when this returns, and soon in other gateways."""
-        found = await self.read(work)
-        with _refused():
-            await self._keys.catch_up()
-        return found
+        async with self._turns:
+            with _refused():
+                found = await asyncio.to_thread(work)
+                await self._keys.catch_up()
+                return found
 
     async def usage(self, by: By, since: float | None, until: float | None) -> tuple[Line, ...]:
         """Who used how much, as far as it is written: within half a second."""

@@ -212,6 +212,10 @@ class _Connection(asyncio.Protocol):
     async def _write_chunks(self, head: bytes, body: AsyncIterator[bytes]) -> None:
         self._transport.write(head + b"transfer-encoding: chunked\r\n\r\n")
         async for part in body:
+            if self._headed:
+                # The answer has come before all was sent: whoever gave it wants no more.
+                self._keeps = False
+                return
             if part:
                 self._transport.write(b"%x\r\n%s\r\n" % (len(part), part))
                 self.touched = self._loop.time()
@@ -317,6 +321,7 @@ class _Connection(asyncio.Protocol):
             self._headers.clear()
             return
         self._headed = True
+        self._writable.set()
         self._keeps = self._parser.should_keep_alive() and self._has_body
         if not self._has_body:
             self._complete = True

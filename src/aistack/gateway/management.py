@@ -36,8 +36,7 @@ async def manage(exchange: Exchange, services: Services, match: Match) -> None:
         path = f"/api/blobs/{_digest(match.argument)}"
         if exchange.method == "HEAD":
             return await sent_on(exchange, state, path, None, "HEAD")
-        async with state.peer.request("POST", path, exchange.body_parts()) as response:
-            return await relay(exchange, response, state.node)
+        return await exchange.while_connected(_uploaded(exchange, state, path))
     body, raw = await exchange.json(services.body_limit)
     name = body.get("source") or body.get("model") or body.get("name")
     state = _concerned(services, name, wanted_new=match.route.name in ("pull", "create"))
@@ -48,10 +47,15 @@ async def manage(exchange: Exchange, services: Services, match: Match) -> None:
     return await state.check()
 
 
+async def _uploaded(exchange: Exchange, state: NodeState, path: str) -> None:
+    async with state.peer.request("POST", path, exchange.body_parts()) as response:
+        await relay(exchange, response, state.node)
+
+
 def _concerned(services: Services, name: object, *, wanted_new: bool) -> NodeState:
     """The node with the model `name`; for one that is not there, or is wanted anew, the first Ollama."""
     if not wanted_new and isinstance(name, str):
-        for state in services.nodes.states:
+        for state in _ready_first(services):
             if state.has(name):
                 if state.node.kind != "ollama":
                     raise Refusal(501, _INSTEAD)
@@ -60,10 +64,15 @@ def _concerned(services: Services, name: object, *, wanted_new: bool) -> NodeSta
 
 
 def _ollama(services: Services) -> NodeState:
-    for state in services.nodes.states:
+    for state in _ready_first(services):
         if state.node.kind == "ollama":
             return state
     raise Refusal(501, _INSTEAD)
+
+
+def _ready_first(services: Services) -> list[NodeState]:
+    """A node that is being drained is spared requests, but may well be given a model before it is resumed."""
+    return sorted(services.nodes.states, key=lambda state: state.draining or not state.up)
 
 
 def _digest(argument: str) -> str:

@@ -131,7 +131,8 @@ class NodeState:
         asked_at = time.monotonic()
         try:
             models = await _models(self.peer)
-        except (Refusal, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:
+            # Whatever nonsense a node tells of its models: nobody would check it again if this ended its watcher.
             self._silences += 1
             # A busy machine may keep us waiting; only a node that is silent again and again is down.
             silent = isinstance(error, Refusal) and error.status == 504

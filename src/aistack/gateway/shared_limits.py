@@ -47,6 +47,7 @@ class SharedLimiter(Limiter):
         self._ending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.failing = False
+        self._refusal = ""
 
     async def admit(self, principal: Principal) -> Headers:
         """Count one request of `principal`, as Limiter does; Redis is waited for only as long as it answers."""
@@ -133,10 +134,18 @@ class SharedLimiter(Limiter):
         with suppress(TimeoutError):
             async with asyncio.timeout(_PROBE_S):
                 await self._ending.wait()
-        with suppress(UserError):  # that it is away was said
+        try:
             await self._redis.greet()
             await self._tell()
+        except RedisRefuses as error:
+            if error.message != self._refusal:
+                _log.error("limits are still not counted in Redis: %s (%s)", error.message, error.hint)
+            self._refusal = error.message
+        except UserError:
+            pass  # that it is away was said
+        else:
             self.failing = False
+            self._refusal = ""
             _log.warning("limits are counted in Redis again")
 
     async def _tell(self) -> None:

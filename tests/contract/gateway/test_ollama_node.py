@@ -62,6 +62,14 @@ def test_an_administrator_deletes_copies_and_uploads(gateway: Gateway, upstream:
     assert gateway.ask("HEAD", "/ollama/api/blobs/sha256:../../x", headers=ADMIN)[0] == 400
 
 
+def test_an_upload_that_the_node_refuses_at_once_is_answered_at_once(
+    gateway: Gateway, upstream: ScriptedUpstream
+) -> None:
+    digest = "sha256:" + "0b" * 32
+    upstream.answers[f"/api/blobs/{digest}"] = [response(400, b'{"error":"no room"}')]
+    assert gateway.ask("POST", f"/ollama/api/blobs/{digest}", b"x" * 1_000_000, ADMIN)[0] == 400
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -194,6 +194,25 @@ def test_a_redis_that_stalls_is_waited_for_once_and_what_it_did_not_confirm_coun
     assert said(caplog) == ["limits go on as last known, each gateway for itself", "limits are counted in Redis again"]
 
 
+def test_a_redis_that_comes_back_and_refuses_is_told_once(
+    own_redis: RedisServer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use() -> None:
+        limiter = shared_limiter(own_redis, clock)
+        await limiter.run()
+        with own_redis.client() as client:
+            client.config_set("requirepass", "another")
+            client.client_kill_filter(_type="normal", skipme=True)
+        assert await let_in(limiter, BUSY, 1) == 1
+        await until(lambda: "still not counted" in caplog.text)
+        await asyncio.sleep(2.5)
+        await limiter.stop()
+
+    asyncio.run(use())
+    assert caplog.text.count("still not counted in Redis") == 1
+    assert "secrets/gateway-redis-password" in caplog.text
+
+
 def test_a_gateway_starts_without_redis_and_finds_it_later(own_redis: RedisServer, clock: Clock) -> None:
     async def use() -> None:
         own_redis.kill()

@@ -161,6 +161,36 @@ def test_a_body_may_be_sent_in_pieces() -> None:
         assert server.requests[0].endswith(b"chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
 
 
+def test_an_answer_before_all_was_sent_ends_the_sending() -> None:
+    sent = 0
+    over = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield b"x" * 100_000
+            await asyncio.sleep(0)
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\nno")
+        await over.wait()
+        writer.transport.abort()
+
+    async def whole() -> None:
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        to = HttpClient(url, connect_s=5, silence_s=5, idle_s=4)
+        assert await asyncio.wait_for(asked(to, endless()), 4) == (400, b"no")
+        over.set()
+        server.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(whole())
+    assert sent < 1000
+
+
 @pytest.mark.parametrize("nonsense", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000, b"\0" * 100])
 def test_a_peer_that_speaks_no_http_is_a_failure(nonsense: bytes) -> None:
     @served(nonsense)

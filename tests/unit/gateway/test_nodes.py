@@ -103,7 +103,7 @@ def test_a_node_that_is_slow_to_answer_is_down_only_after_three_checks() -> None
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("answer", [{}, [], {"data": [{}]}, {"data": ["x"]}, None, "x"])
+@pytest.mark.parametrize("answer", [{}, [], {"data": [{}]}, {"data": ["x"]}, None, "x", ValueError("year 55840")])
 def test_a_node_that_answers_nonsense_is_down(answer: Any) -> None:
     async def scenario() -> None:
         peer = ScriptedPeer("a", "x")
