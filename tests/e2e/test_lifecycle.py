@@ -406,7 +406,11 @@ def _until_let_in(stack: RealStack, key: str) -> dict[str, int]:
     found: list[dict[str, int]] = []
 
     def there() -> bool:
-        found[:] = filter(None, [_let_in(stack, key)])
+        try:
+            found[:] = filter(None, [_let_in(stack, key)])
+        except urllib.error.HTTPError as error:
+            if error.code != 503:  # the gateway was replaced, and the proxy has not found the new one yet
+                raise
         return bool(found)
 
     _until(there, "the key")
