@@ -130,14 +130,14 @@ class NodeState:
     async def _check(self) -> None:
         asked_at = time.monotonic()
         try:
-            models = await _models(self.peer)
+            models = {canonical(model.id): model for model in await _models(self.peer)}
         except Exception as error:
-            # Whatever nonsense a node tells of its models: nobody would check it again if this ended its watcher.
+            # Whatever nonsense a node tells of its models, it is down, and no more than that.
             self._silences += 1
             # A busy machine may keep us waiting; only a node that is silent again and again is down.
             silent = isinstance(error, Refusal) and error.status == 504
             if not silent or self._silences >= _SILENCES or not self.up:
-                self._turn(up=False, why=str(error))
+                self._turn(up=False, why=_why(error))
             if isinstance(error, Refusal) and error.code == KEY_REFUSED:
                 self._refused_a_check = True
                 self._shut_out(error.message)
@@ -147,8 +147,8 @@ class NodeState:
             self._silences = 0
             if self._refused_a_check:
                 self._let_in()
-            self.models = {canonical(model.id): model for model in models}
-            self._turn(up=True, why=f"{len(self.models)} models")
+            self.models = models
+            self._turn(up=True, why=f"{len(models)} models")
         self.checked_at = time.monotonic()
         self.changed()
 
@@ -172,6 +172,10 @@ class NodeState:
         _log.warning("node %s lets the gateway in again", self.name)
         self.refuses_key = self._refused_a_check = False
         self._why_refused = ""
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, Refusal) else f"its list of models cannot be read: {error!r}"
 
 
 async def _models(peer: Peer) -> list[Model]:

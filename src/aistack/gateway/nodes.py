@@ -5,6 +5,7 @@ So a node that is dead or slow costs no request more than the request it was sen
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -20,6 +21,8 @@ FRESH_S = 1.0
 _PATIENCE_S = 2.0
 # Seconds between two checks; an OpenAI-compatible service may be somebody else's and is asked less.
 _PERIOD_S: Mapping[NodeKind, float] = {"llamacpp": 1.0, "ollama": 2.0, "openai": 15.0}
+
+_log = logging.getLogger("aistack.gateway.nodes")
 
 
 class Nodes:
@@ -135,7 +138,11 @@ class Nodes:
 
 async def _keep_checking(state: NodeState) -> None:
     while True:
-        await state.check()
+        try:
+            await state.check()
+        except Exception:
+            # Nobody else would check it again.
+            _log.exception("what node %s tells cannot be made use of", state.name)
         await asyncio.sleep(_PERIOD_S[state.node.kind])
 
 

@@ -103,14 +103,44 @@ def test_a_node_that_is_slow_to_answer_is_down_only_after_three_checks() -> None
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("answer", [{}, [], {"data": [{}]}, {"data": ["x"]}, None, "x", ValueError("year 55840")])
+OF_MILLISECONDS = {"data": [{"id": "x", "created": 1_700_000_000_000}]}
+WITHOUT_NAMES = {"models": [{"model": 5}]}
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"data": [{}]}, {"data": ["x"]}, None, "x", OF_MILLISECONDS, WITHOUT_NAMES])
 def test_a_node_that_answers_nonsense_is_down(answer: Any) -> None:
     async def scenario() -> None:
-        peer = ScriptedPeer("a", "x")
+        peer = ScriptedPeer("a", kind="ollama" if answer is WITHOUT_NAMES else "llamacpp")
+        peer.answer = {"data": [], "models": []}
         nodes = await nodes_of(peer)
         peer.answer = answer
         await nodes.states[0].check()
         assert not nodes.any_up
+        assert nodes.states[0].problem.startswith("its list of models cannot be read: ")
+
+    asyncio.run(scenario())
+
+
+def test_a_node_is_checked_on_whatever_goes_wrong() -> None:
+    async def scenario() -> None:
+        peer = ScriptedPeer("a", "x")
+        nodes = Nodes([NodeState(peer)])  # type: ignore[arg-type]
+        failing = True
+
+        def changed() -> None:
+            if failing:
+                raise ZeroDivisionError
+
+        nodes.notify(changed)
+        await nodes.watch()
+        assert nodes.any_up
+        failing = False
+        peer.answer = node_down("a")
+        async with asyncio.timeout(20):
+            while nodes.any_up:  # noqa: ASYNC110 - the watcher tells nobody
+                await asyncio.sleep(0.05)
+        for watcher in nodes._watchers.values():
+            watcher.cancel()
 
     asyncio.run(scenario())
 
