@@ -47,7 +47,7 @@ class SharedLimiter(Limiter):
         self._ending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.failing = False
-        self._refusal = ""
+        self._reasons: set[str] = set()  # why Redis cannot be used, as far as it is in the log
 
     async def admit(self, principal: Principal) -> Headers:
         """Count one request of `principal`, as Limiter does; Redis is waited for only as long as it answers."""
@@ -137,15 +137,12 @@ class SharedLimiter(Limiter):
         try:
             await self._redis.greet()
             await self._tell()
-        except RedisRefuses as error:
-            if error.message != self._refusal:
+        except UserError as error:
+            if error.message not in self._reasons:
+                self._reasons.add(error.message)
                 _log.error("limits are still not counted in Redis: %s (%s)", error.message, error.hint)
-            self._refusal = error.message
-        except UserError:
-            pass  # that it is away was said
         else:
             self.failing = False
-            self._refusal = ""
             _log.warning("limits are counted in Redis again")
 
     async def _tell(self) -> None:
@@ -156,7 +153,8 @@ class SharedLimiter(Limiter):
 
     def _lost(self, error: UserError) -> None:
         self.failing = True
-        _log.error("limits go on as last known, each gateway for itself: %s", error.message)
+        self._reasons = {error.message}
+        _log.error("limits go on as last known, each gateway for itself: %s (%s)", error.message, error.hint)
 
     def _answer_from_memory(self) -> None:
         for principal, waiter in self._asking:
