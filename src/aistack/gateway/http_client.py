@@ -212,14 +212,14 @@ class _Connection(asyncio.Protocol):
     async def _write_chunks(self, head: bytes, body: AsyncIterator[bytes]) -> None:
         self._transport.write(head + b"transfer-encoding: chunked\r\n\r\n")
         async for part in body:
-            if self._headed:
-                # The answer has come before all was sent: whoever gave it wants no more.
-                self._keeps = False
-                return
-            if part:
+            if part and not self._headed:
                 self._transport.write(b"%x\r\n%s\r\n" % (len(part), part))
                 self.touched = self._loop.time()
                 await self._writable.wait()
+            if self._headed:
+                # The answer has come before all was sent: whoever gave it wants no more, and may have hung up.
+                self._keeps = False
+                return
             if self._failure is not None:
                 raise self._failure
         self._transport.write(b"0\r\n\r\n")

@@ -12,7 +12,8 @@ class ScriptedUpstream(socketserver.ThreadingTCPServer):
     """An HTTP server that answers each path with the bytes it was given, and then hangs up or goes on.
 
     `answers[path]` is a list of pieces: bytes to send, or a `threading.Event` to wait for. `requests` are
-    the heads and bodies received; `gone` is set when a client hangs up during a wait.
+    the heads and bodies received; `gone` is set when a client hangs up during a wait. The paths in `hasty` are
+    answered before the body of the request is read, if it ever is.
     """
 
     daemon_threads = True
@@ -23,12 +24,14 @@ class ScriptedUpstream(socketserver.ThreadingTCPServer):
         self.answers: dict[str, list[bytes | threading.Event]] = {}
         self.requests: list[tuple[str, bytes]] = []
         self.gone = threading.Event()
+        self.hasty: set[str] = set()
 
     def reset(self) -> None:
         """Only the lists of models are answered, and nothing was asked yet."""
         self.answers = {"/v1/models": [MODEL_LIST], "/api/tags": [TAG_LIST]}
         self.requests = []
         self.gone = threading.Event()
+        self.hasty = set()
 
     @property
     def url(self) -> str:
@@ -52,7 +55,10 @@ class _ScriptedHandler(socketserver.StreamRequestHandler):
             return
         text = head.decode("latin-1")
         length = re.search(r"(?i)content-length: (\d+)", text)
-        body = self.rfile.read(int(length[1])) if length else _chunked(self.rfile, text)
+        if text.split()[1] in self.server.hasty:
+            body = b""
+        else:
+            body = self.rfile.read(int(length[1])) if length else _chunked(self.rfile, text)
         self.server.requests.append((text, body))
         for piece in self.server.answers.get(text.split()[1], [response(404, b'{"error":"nothing here"}')]):
             if isinstance(piece, bytes):

@@ -1,12 +1,15 @@
 """A node that is Ollama: what it is sent, and who may manage its models."""
 
+import http.client
 import json
+import threading
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from .conftest import INTERNAL_KEY
-from .processes import Gateway
+from .processes import Gateway, wait_for
 from .scripted import ScriptedUpstream, chunk, response, stream_head
 
 ADMIN = {
@@ -16,6 +19,7 @@ ADMIN = {
     "X-OpenWebUI-User-Email": "ada@example.com",
     "X-OpenWebUI-User-Role": "admin",
 }
+BLOB = "/api/blobs/sha256:" + "0b" * 32
 PROGRESS = b'{"status":"pulling"}\n{"status":"success"}\n'
 
 
@@ -65,9 +69,25 @@ def test_an_administrator_deletes_copies_and_uploads(gateway: Gateway, upstream:
 def test_an_upload_that_the_node_refuses_at_once_is_answered_at_once(
     gateway: Gateway, upstream: ScriptedUpstream
 ) -> None:
-    digest = "sha256:" + "0b" * 32
-    upstream.answers[f"/api/blobs/{digest}"] = [response(400, b'{"error":"no room"}')]
-    assert gateway.ask("POST", f"/ollama/api/blobs/{digest}", b"x" * 1_000_000, ADMIN)[0] == 400
+    done = threading.Event()
+    upstream.answers[BLOB] = [response(400, b'{"error":"no room"}'), done]
+    upstream.hasty.add(BLOB)
+    # More than lies between the client and the node, who takes none of it.
+    status, _, body = gateway.ask("POST", f"/ollama{BLOB}", b"x" * 50_000_000, ADMIN)
+    done.set()
+    assert (status, json.loads(body)) == (400, {"error": "no room"})
+
+
+def test_a_client_that_leaves_after_its_upload_is_noticed(gateway: Gateway, upstream: ScriptedUpstream) -> None:
+    done = threading.Event()
+    upstream.answers[BLOB] = [done]
+    where = urlsplit(gateway.url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port)
+    connection.request("POST", f"/ollama{BLOB}", b"blob", ADMIN)
+    wait_for(lambda: any(BLOB in head for head, _ in upstream.requests), "the upload")
+    connection.close()
+    assert upstream.gone.wait(10)
+    done.set()
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,8 @@ def test_a_body_may_be_sent_in_pieces() -> None:
         assert server.requests[0].endswith(b"chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
 
 
-def test_an_answer_before_all_was_sent_ends_the_sending() -> None:
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_an_answer_before_all_was_sent_ends_the_sending(*, hangs_up: bool) -> None:
     sent = 0
     over = asyncio.Event()
 
@@ -175,6 +176,8 @@ def test_an_answer_before_all_was_sent_ends_the_sending() -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\nno")
+        if hangs_up:
+            writer.write_eof()
         await over.wait()
         writer.transport.abort()
 
