@@ -34,7 +34,7 @@ def list_command(json_output: bool) -> None:
     rows = [
         (
             node.name,
-            node.kind,
+            node.kind or "-",
             node.url or "-",
             node.state,
             str(node.slots),

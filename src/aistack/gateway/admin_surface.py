@@ -12,8 +12,7 @@ from aistack.errors import UserError
 from aistack.gateway.allowances import LIMIT_NAMES
 from aistack.gateway.exchange import Exchange
 from aistack.gateway.keys import Key, told
-from aistack.gateway.node_report import report, told_of_node
-from aistack.gateway.node_state import NodeState
+from aistack.gateway.node_report import report, told_of_node, told_of_removed
 from aistack.gateway.principals import unauthorized
 from aistack.gateway.refusals import Refusal, bad_request
 from aistack.gateway.services import Services
@@ -32,6 +31,7 @@ _NAMES = {
     **{term: name for name, term in _TERMS.items()},
     **{limit: f"limits.{limit}" for limit in LIMIT_NAMES},
 }
+_RESUME = "nodes.resume"
 _USAGE_FIELDS = ("by", "since", "until")
 _SECRET = ((b"cache-control", b"no-store"),)
 
@@ -130,25 +130,21 @@ async def drain(exchange: Exchange, services: Services, name: str) -> None:
 
 @_not_by_browsers
 async def resume(exchange: Exchange, services: Services, name: str) -> None:
-    """`POST`: a node is sent requests again."""
-    await _set(exchange, services, name, "nodes.resume", services.administration.resume)
+    """`POST`: a node is sent requests again, or will be when there is one of that name again."""
+    await _set(exchange, services, name, _RESUME, services.administration.resume)
 
 
 async def _set(
     exchange: Exchange, services: Services, name: str, action: str, change: Callable[[str], Awaitable[None]]
 ) -> None:
     exchange.changed = {"action": action, "node": name}
-    state = _node(services, name)
+    known = {state.name: state for state in services.nodes.states}
+    state = known.get(name)
+    if state is None and not (action == _RESUME and name in services.nodes.removed):
+        raise Refusal(404, f"there is no node {name!r}; there are: {', '.join(known)}", "node_not_found")
     await change(name)
     _log.info("%s: %s %s", _who(exchange), action, name)
-    await _reply(exchange, told_of_node(state, services.nodes))
-
-
-def _node(services: Services, name: str) -> NodeState:
-    known = {state.name: state for state in services.nodes.states}
-    if name not in known:
-        raise Refusal(404, f"there is no node {name!r}; there are: {', '.join(known)}", "node_not_found")
-    return known[name]
+    await _reply(exchange, told_of_node(state, services.nodes) if state else told_of_removed(name))
 
 
 async def _body(exchange: Exchange, *, needed: bool = True) -> Json:

@@ -9,8 +9,9 @@ Json = dict[str, Any]
 
 
 def report(nodes: Nodes) -> list[Json]:
-    """Every node, in the order of the settings."""
-    return [told_of_node(state, nodes) for state in nodes.states]
+    """Every node, in the order of the settings; then those that are drained and there no more."""
+    here = [told_of_node(state, nodes) for state in nodes.states]
+    return [*here, *(told_of_removed(name) for name in nodes.removed)]
 
 
 def told_of_node(state: NodeState, nodes: Nodes) -> Json:
@@ -26,6 +27,15 @@ def told_of_node(state: NodeState, nodes: Nodes) -> Json:
         "models": sorted(model.id for model in state.models.values()),
         "only_here": sorted(model.id for key, model in state.models.items() if not _elsewhere(key, state, nodes)),
     }
+
+
+def told_of_removed(name: str) -> Json:
+    """One that is drained, and not among the nodes: `state` is `removed`."""
+    problem = "drained, and no node any more; one of this name would be drained too"
+    return {
+        "name": name, "kind": "", "state": "removed", "problem": problem, "slots": 0, "in_flight": 0, "models": [],
+        "only_here": [],
+    }  # fmt: skip
 
 
 def _elsewhere(key: str, state: NodeState, nodes: Nodes) -> bool:

@@ -74,6 +74,11 @@ class Nodes:
         self._on_change()
 
     @property
+    def removed(self) -> list[str]:
+        """The names that are drained, and that none of these nodes has."""
+        return sorted(set(self._drained).difference(state.name for state in self.states))
+
+    @property
     def any_up(self) -> bool:
         """Whether some node answers."""
         return any(state.up for state in self.states)

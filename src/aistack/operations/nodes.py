@@ -20,8 +20,8 @@ _PATIENCE_S = 15.0
 @dataclass(frozen=True)
 class NodeStatus:
     """One node as the gateway sees it. `state` is `ready`, `draining`, `down`, `resting` or two of these, `unknown` for
-    one that the gateway has not been told of; `slots` how many requests it works on at once for a model; `only_here`
-    its models that no other node could answer for."""
+    one that the gateway has not been told of, `removed` for one that is drained and no node any more; `slots` how many
+    requests it works on at once for a model; `only_here` its models that no other node could answer for."""
 
     name: str
     kind: str
@@ -51,7 +51,9 @@ def nodes(stack: Stack) -> tuple[NodeStatus, ...]:
     engine = stack.config.engine
     wanted: dict[str, tuple[str, str]] = {LOCAL: (engine.kind, stack.runtime.placement.url("engine"))}
     wanted |= {node.name: (node.kind, node.url) for node in engine.nodes}
-    told = {item["name"]: item for item in json.loads(probe.fetch(f"{stack.runtime.url('gateway')}/internal/nodes"))}
+    found = json.loads(probe.fetch(f"{stack.runtime.url('gateway')}/internal/nodes"))
+    # What the gateway has not been told of yet may be drained already, which it takes for removed.
+    told = {item["name"]: item for item in found if item["state"] != "removed" or item["name"] not in wanted}
     return tuple(
         _status(told[name], wanted.get(name, ("", ""))[1]) if name in told else _untold(name, *wanted[name])
         for name in dict.fromkeys((*wanted, *told))

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from aistack.gateway.keys import KeyStore
+from aistack.gateway.state import drained
+from aistack.gateway.state.database import Database
 
 from .conftest import INTERNAL_KEY
 from .processes import Gateway, StartGateway, wait_for
@@ -255,6 +257,23 @@ def test_a_node_is_drained_and_resumed_for_the_very_next_request(start: StartGat
     status, error = admin.refused("POST", "/v1/admin/nodes/other/drain")
     assert (status, error["code"]) == (404, "node_not_found")
     assert "only" in error["message"]
+
+
+def test_a_drained_node_that_is_none_any_more_is_listed_until_it_is_resumed(start: StartGateway) -> None:
+    gateway = start()
+    admin = Admin(gateway)
+    with contextlib.closing(Database(gateway.database)) as database:
+        drained.drain(database, "gone")
+    states = {"only": "ready", "gone": "removed"}
+
+    def told() -> dict[str, str]:
+        return {node["name"]: node["state"] for node in admin.ask("GET", "/v1/admin/nodes")["data"]}
+
+    wait_for(lambda: told() == states, "the gateway to heed it")
+    assert admin.refused("POST", "/v1/admin/nodes/gone/drain")[0] == 404
+    assert admin.ask("POST", "/v1/admin/nodes/gone/resume")["state"] == "removed"
+    assert list(told()) == ["only"]
+    assert admin.refused("POST", "/v1/admin/nodes/gone/resume")[0] == 404
 
 
 def test_usage_is_what_the_command_shows(start: StartGateway) -> None:

@@ -183,10 +183,14 @@ def test_who_waits_for_a_gateway_that_does_not_heed_it_is_told_so(site: Site, tm
 def test_a_drained_node_that_is_not_in_stack_toml_any_more_can_be_resumed(site: Site) -> None:
     site.run("drain", "gpu3")
     file = site.folder / "config/stack.toml"
+    assert site.told("gpu3")["state"] == "unknown"  # the gateway has not been told of it
     file.write_text(file.read_text().rpartition("[[engine.nodes]]")[0])
+    assert site.told("gpu3")["state"] == "removed"
+    assert site.run("ls").stdout.splitlines()[-1].split()[:4] == ["gpu3", "-", "-", "removed"]
     assert "there is no node 'gpu3'" in site.run("drain", "gpu3").stderr
     assert site.run("resume", "gpu3", "--dry-run").stdout == "gpu3: would be resumed\n"
     assert site.run("resume", "gpu3").stdout == "gpu3: resumed\n"
+    wait_for(lambda: "gpu3" not in site.run("ls").stdout, "the gateway to forget it")
     assert "there is no node 'gpu3'" in site.run("resume", "gpu3").stderr
 
 

@@ -67,8 +67,8 @@ SCHEMAS: dict[str, Json] = {
     "Node": thing(
         {
             "name": text(),
-            "kind": text("", "llamacpp", "ollama", "openai"),
-            "state": text("`ready`, `draining`, `down`, `resting`, or two of these."),
+            "kind": text("Empty for one that is removed.", "llamacpp", "ollama", "openai", ""),
+            "state": text("`ready`, `draining`, `down`, `resting`, or two of these; `removed`: drained, and gone."),
             "problem": text("Why it is down or spared."),
             "slots": count("How many requests it works on at once for a model."),
             "in_flight": count("How many it works on now."),
@@ -127,5 +127,7 @@ OPERATIONS: dict[str, Operation] = {
         "What it was sent it finishes: it is idle when `in_flight` is 0. It stays so over restarts, in all gateways.",
         answer=ref("Node"),
     ),
-    "POST nodes/{name}/resume": Operation("Send a node requests again", answer=ref("Node")),
+    "POST nodes/{name}/resume": Operation(
+        "Send a node requests again", "Or forget one that is `removed`.", answer=ref("Node")
+    ),
 }
