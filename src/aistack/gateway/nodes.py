@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from aistack.gateway.listing import Model, canonical
@@ -94,8 +95,9 @@ class Nodes:
             return found
         return [(state, model) for state, model in found if not state.resting] or found
 
-    async def find(self, name: str) -> tuple[NodeState, Model]:
-        """A node that serves the model `name`, and the model as that node knows it.
+    async def find(self, name: str, fallbacks: Mapping[str, str] = MappingProxyType({})) -> tuple[NodeState, Model]:
+        """A node that serves the model `name`, and the model as that node knows it; a drained one where the model's
+        fallback (by canonical name) answers.
 
         Raises Refusal 404 when no node has it, 503 when those that have it, or might, are down.
         """
@@ -103,7 +105,7 @@ class Nodes:
         found = self.serving(key)
         if not found:
             await self.refresh()
-            found = self.serving(key)
+            found = self.serving(key) or self._replaced(key, fallbacks)
         if found:
             return found[0]
         raise self.refusal(name)
@@ -121,14 +123,18 @@ class Nodes:
             return Refusal(503, message, "engine_unavailable", ((b"retry-after", b"30"),), having[0].name)
         return unknown_model(name)
 
-    async def models(self) -> list[tuple[NodeState, Model]]:
-        """Every model that some node may be sent a request for, once each, the default models first."""
+    async def models(self, fallbacks: Mapping[str, str] = MappingProxyType({})) -> list[tuple[NodeState, Model]]:
+        """Every model that some node may be sent a request for, once each, the default models first; also those of
+        drained nodes whose fallback (by canonical name) answers."""
         await self.refresh()
         merged: dict[str, tuple[NodeState, Model]] = {}
         for state in self.states:
             if state.up and not state.draining:
                 for key, model in state.models.items():
                     merged.setdefault(key, (state, model))
+        for key in fallbacks:
+            if key not in merged and (replaced := self._replaced(key, fallbacks)):
+                merged[key] = replaced[0]
         first = {name: merged[name] for name in self._first if name in merged}
         return list({**first, **merged}.values())
 
@@ -136,6 +142,14 @@ class Nodes:
         """Check the nodes whose list is older than `max_age_s`; their watchers see to those that are down."""
         oldest = time.monotonic() - max_age_s
         await _settle(state.check() for state in self.states if state.up and state.checked_at < oldest)
+
+    def _replaced(self, key: str, fallbacks: Mapping[str, str]) -> list[tuple[NodeState, Model]]:
+        """A drained node with the model, and the model, when its fallback answers in its place."""
+        fallback = fallbacks.get(key)
+        if fallback is None or not self.serving(canonical(fallback)):
+            return []
+        having = [state for state in self.states if state.up and state.draining and key in state.models]
+        return [(state, state.models[key]) for state in having[:1]]
 
     def _changed(self) -> None:
         self._on_change()

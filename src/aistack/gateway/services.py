@@ -69,7 +69,7 @@ class Services:
 
     async def models(self, exchange: Exchange) -> list[tuple[NodeState, Model]]:
         """The models that the caller may use, the default ones first; aliases stand before the rest."""
-        found = await self.nodes.models()
+        found = await self.nodes.models(self.settings.fallbacks)
         known = {canonical(model.id): (state, model) for state, model in found}
         aliases = [
             (known[canonical(target)][0], renamed(known[canonical(target)][1], alias))
@@ -80,7 +80,7 @@ class Services:
 
     async def target(self, exchange: Exchange, name: Any) -> tuple[NodeState, Model]:
         """The model that a request names and a node that has it. Raises Refusal 400, 404 or 503."""
-        state, model = await self.nodes.find(self.named(exchange, name))
+        state, model = await self.nodes.find(self.named(exchange, name), self.settings.fallbacks)
         exchange.model = model.id
         return state, model
 

@@ -1,5 +1,6 @@
 """Several nodes as one: who is asked, what happens when one fails, what a reload changes, what is written down."""
 
+import contextlib
 import json
 import re
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from aistack.gateway.keys import KeyStore
+from aistack.gateway.state import drained
+from aistack.gateway.state.database import Database
 
 from .processes import Gateway, StartGateway, wait_for
 from .scripted import ScriptedUpstream, chunk, event, response, stream_head
@@ -66,6 +69,10 @@ def start_gateway(start_gateway: StartGateway) -> StartGateway:
 
 def node(name: str, server: ScriptedUpstream, **more: Any) -> dict[str, Any]:
     return {"name": name, "kind": "openai", "url": server.url, "slots": 4, **more}
+
+
+def listed(gateway: Gateway) -> list[str]:
+    return [model["id"] for model in json.loads(gateway.ask("GET", "/v1/models")[2])["data"]]
 
 
 def chats(server: ScriptedUpstream) -> int:
@@ -132,6 +139,24 @@ def test_when_every_node_fails_the_fallback_answers_and_it_is_told(
     assert (status, text_of(body)) == (200, "small")
     assert small.body_of(PATH)["model"] == "s"
     assert counted(gateway, "fallbacks_total", model="m") == 1
+
+
+def test_a_model_of_a_drained_node_stays_listed_where_its_fallback_answers(
+    start_gateway: StartGateway, start_upstream: Callable[[str], ScriptedUpstream]
+) -> None:
+    large, small = start_upstream("large"), start_upstream("small")
+    small.answers["/v1/models"] = [response(200, b'{"data":[{"id":"s","object":"model"}]}')]
+    gateway = start_gateway([node("large", large), node("small", small)], fallbacks={"m": "s"})
+    with contextlib.closing(Database(gateway.database)) as database:
+        drained.drain(database, "large")
+        wait_for(lambda: counted(gateway, "node_draining", node="large") == 1, "the node to be drained")
+        assert sorted(listed(gateway)) == ["m", "s"]
+        assert gateway.ask("GET", "/v1/models/m")[0] == 200
+        assert text_of(gateway.ask("POST", PATH, CHAT)[2]) == "small"
+        drained.drain(database, "small")
+        wait_for(lambda: counted(gateway, "node_draining", node="small") == 1, "the other to be drained")
+        assert listed(gateway) == []
+        assert gateway.ask("GET", "/v1/models/m")[0] == gateway.ask("POST", PATH, CHAT)[0] == 503
 
 
 def test_the_work_is_shared_and_a_full_node_is_left_in_peace(
