@@ -151,8 +151,8 @@ def running_postgres(address: str = "127.0.0.1") -> Iterator[Postgres]:
     # pytest's own folders let no other user in.
     with tempfile.TemporaryDirectory(prefix="aistack-postgres-") as folder:
         server = Postgres(Path(folder), address)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.stop()

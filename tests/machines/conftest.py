@@ -1,6 +1,8 @@
 """For tests that need a machine of their own: a Docker engine, and a Debian machine with systemd, for the session."""
 
+import ipaddress
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +59,12 @@ def stack(site: RealStack) -> RealStack:
 @pytest.fixture
 def outside(engine: Engine) -> str:
     """An address of this machine that is none of the stack's, and no loopback address, which sandboxes let through."""
-    return engine.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "bridge").strip()
+    # Docker 20.10 names a bridge's gateway from its second start on only: the kernel knows it at once.
+    subnet = engine.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", "bridge").strip()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((str(ipaddress.ip_network(subnet)[2]), 9))  # sends nothing
+        address, _ = probe.getsockname()
+    return str(address)
 
 
 @pytest.fixture(scope="module")
