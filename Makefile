@@ -15,7 +15,7 @@ test:          ## everything, end to end too
 check:         ## format, types and unit tests, within a minute
 	@scripts/bootstrap dev
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
-	.venv/bin/pytest -q tests/unit
+	.venv/bin/pytest -q -n auto tests/unit
 
 bench:         ## measurements side by side; writes docs/benchmarks.md
 	@scripts/bootstrap dev

@@ -116,7 +116,7 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str], set[str]], ...] = (
 )
 
 
-@pytest.mark.parametrize(("values", "restarted", "reloaded"), EFFECTS, ids=lambda item: "+".join(item))
+@pytest.mark.parametrize(("values", "restarted", "reloaded"), EFFECTS, ids=lambda item: "+".join(sorted(item)))
 def test_a_setting_touches_exactly_the_services_that_use_it(
     before: Services, values: Mapping[str, object], restarted: set[str], reloaded: set[str]
 ) -> None:

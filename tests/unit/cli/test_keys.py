@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,20 @@ main()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps services under other users")
-def test_keys_are_made_as_the_service_that_owns_them_and_none_of_our_code_is_needed_by_then(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o711)
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config/stack.toml").write_text("")
-    data = tmp_path / "data/state/gateway/data"
+def test_keys_are_made_as_the_service_that_owns_them_and_none_of_our_code_is_needed_by_then() -> None:
+    # pytest's own folders let no other user in.
+    with tempfile.TemporaryDirectory(prefix="aistack-keys-") as folder:
+        _make_and_revoke(Path(folder))
+
+
+def _make_and_revoke(home: Path) -> None:
+    home.chmod(0o711)
+    (home / "config").mkdir()
+    (home / "config/stack.toml").write_text("")
+    data = home / "data/state/gateway/data"
     data.mkdir(parents=True)
     os.chown(data, 10001, 10001)
-    environment = {**os.environ, "AISTACK_HOME": str(tmp_path)}
+    environment = {**os.environ, "AISTACK_HOME": str(home)}
     keys = (["keys", "create", "laptop"], ["keys", "rotate", "laptop"], ["keys", "ls"], ["keys", "revoke", "laptop"])
     for command in (*keys, ["nodes", "drain", "local"], ["nodes", "resume", "local"]):
         argv = [sys.executable, "-c", _WATCHED, *command]

@@ -226,7 +226,7 @@ EFFECTS: tuple[tuple[Mapping[str, object], set[str]], ...] = (
 )
 
 
-@pytest.mark.parametrize(("values", "restarted"), EFFECTS, ids=lambda item: "+".join(item))
+@pytest.mark.parametrize(("values", "restarted"), EFFECTS, ids=lambda item: "+".join(sorted(item)))
 def test_a_setting_of_containers_starts_exactly_those_anew(values: Mapping[str, object], restarted: set[str]) -> None:
     before, after = (
         {one.name: one.restart_hash for one in rendered({"engine.kind": "ollama", **more})[1]} for more in ({}, values)
