@@ -96,21 +96,26 @@ class UsageBook:
                 await self._write_all()
 
     async def _write_all(self) -> None:
-        """The batch that failed before, if one did, and then what has come since."""
-        while self._batch or self._counts:
-            batch = self._batch = self._batch or self._next()
-            try:
-                await asyncio.to_thread(self._write, batch)
-            except UserError as error:
-                if not self.failing:
-                    _log.error("usage cannot be written, and is kept until it can: %s", error.message)
-                self.failing = True
-                return
-            if self.failing:
-                _log.warning("usage is written again")
-            self.failing = False
-            self._batch = None
-            self._written_people.update(batch.people)
+        """The batch that failed before, if one did, and then what has come since; what comes meanwhile can wait."""
+        if self._batch is not None:
+            await self._write_batch(self._batch)
+        if self._batch is None and self._counts:
+            self._batch = self._next()
+            await self._write_batch(self._batch)
+
+    async def _write_batch(self, batch: _Batch) -> None:
+        try:
+            await asyncio.to_thread(self._write, batch)
+        except UserError as error:
+            if not self.failing:
+                _log.error("usage cannot be written, and is kept until it can: %s", error.message)
+            self.failing = True
+            return
+        if self.failing:
+            _log.warning("usage is written again")
+        self.failing = False
+        self._batch = None
+        self._written_people.update(batch.people)
 
     def _next(self) -> _Batch:
         self._numbers += 1
