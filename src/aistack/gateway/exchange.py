@@ -171,7 +171,7 @@ class Exchange:
             self.answer_headers = [*kept, *((name, b"%d" % value) for name, value in told.items())]
 
     async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do `work`, once the body is read; when the client goes, stop it at once and raise ClientGone."""
+        """Do `work`; when the client goes, stop it at once and raise ClientGone."""
         task = self._incoming.task
 
         def leave() -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, select
 
 from aistack.errors import UserError
 from aistack.gateway.principals import Principal
 from aistack.gateway.state.database import Database
+from aistack.gateway.state.tables import WRITERS
 from aistack.gateway.usage import UsageBook
 from aistack.gateway.usage_report import Line, report, spent
 from databases import PASSWORD, Postgres
@@ -56,6 +57,24 @@ def test_what_is_recorded_is_in_the_report_within_a_second(open_database: OpenDa
     (day,) = report(database, "day")
     assert (day.requests, day.prompt_tokens, day.completion_tokens) == (5, 47, 20)
     assert report(database, "day", since=time.time() + 3600) == report(database, "day", until=1.0) == ()
+
+
+def test_a_busy_gateway_writes_no_more_often_than_an_idle_one(open_database: OpenDatabase) -> None:
+    database = open_database()
+
+    async def use() -> None:
+        book = UsageBook(database)
+        await book.run()
+        ends = time.monotonic() + 1.2
+        while time.monotonic() < ends:
+            book.record(LAPTOP, "chat/completions", "demo", 10, 5, "ok")
+            await asyncio.sleep(0.001)
+        await book.stop()
+
+    asyncio.run(use())
+    with database.read() as connection:
+        batches = connection.execute(select(WRITERS.c.batch)).scalar_one()
+    assert batches <= 4  # two in a second, and what is left at the end
 
 
 def test_a_name_that_no_database_can_keep_stops_nobodys_usage(open_database: OpenDatabase) -> None:
