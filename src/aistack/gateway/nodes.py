@@ -84,6 +84,12 @@ class Nodes:
         """Whether some node answers."""
         return any(state.up for state in self.states)
 
+    def spelled(self, name: str) -> str | None:
+        """The model `name` as a node that has it calls it, whether that node can be asked or not; None when none has
+        it, so that callers cannot fill logs and metrics with names that they made up."""
+        key = canonical(name)
+        return next((state.models[key].id for state in self.states if key in state.models), None)
+
     def serving(self, key: str) -> list[tuple[NodeState, Model]]:
         """The nodes that may be sent a request for the model with the canonical name `key`, and the model as
         each knows it. Those whose breaker is open stand in only where there is no other."""

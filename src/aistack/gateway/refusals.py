@@ -25,6 +25,7 @@ _ANTHROPIC_TYPES = {
 
 # The code of a request that a node refused because of the gateway's own key, or for want of one.
 KEY_REFUSED = "engine_key_refused"
+UNKNOWN_MODEL = "model_not_found"
 
 
 class Refusal(Exception):
@@ -65,7 +66,7 @@ def bad_request(message: str, param: str | None = None) -> Refusal:
 
 def unknown_model(name: str) -> Refusal:
     """404 in the words of Ollama, with OpenAI's code."""
-    return Refusal(404, f"model '{name}' not found", "model_not_found")
+    return Refusal(404, f"model '{name}' not found", UNKNOWN_MODEL)
 
 
 def node_down(node: str) -> Refusal:

@@ -15,7 +15,7 @@ from aistack.gateway.node_state import NodeState
 from aistack.gateway.nodes import Nodes
 from aistack.gateway.principals import Gatekeeper
 from aistack.gateway.queueing import FairQueue
-from aistack.gateway.refusals import KEY_REFUSED, Refusal, bad_request, unknown_model
+from aistack.gateway.refusals import KEY_REFUSED, UNKNOWN_MODEL, Refusal, bad_request, unknown_model
 from aistack.gateway.settings import Settings
 from aistack.gateway.usage import UsageBook
 
@@ -56,7 +56,9 @@ class Services:
         exchange.model = "other"
         if not self._may_use(exchange, name):
             raise unknown_model(name)
-        return self._meant(name)
+        meant = self._meant(name)
+        exchange.model = self.nodes.spelled(meant) or "other"
+        return meant
 
     def _meant(self, name: str) -> str:
         return self.settings.aliases.get(canonical(name), name)
@@ -96,7 +98,8 @@ class Services:
         """Have a node answer a request for the model `name`: wait for a slot, then `attempt` with the node and the
         model as the node knows it.
 
-        What fails before anything was sent is tried once more, on another node; then the model's fallback is.
+        What fails before anything was sent is tried once more, on another node; then the model's fallback is, also
+        when no node has been heard of that has the model.
         Raises Refusal, 429 when the caller has used up a limit; ClientGone when the client leaves, which ends the
         attempt and gives the slot back.
         """
@@ -110,7 +113,8 @@ class Services:
         try:
             await self._tried(exchange, name, attempt)
         except Refusal as refusal:
-            if exchange.status or fallback is None or refusal.status not in _ANOTHER_MAY or refusal.node is None:
+            failed = refusal.node is not None and refusal.status in _ANOTHER_MAY
+            if exchange.status or fallback is None or not (failed or refusal.code == UNKNOWN_MODEL):
                 raise
             exchange.fell_back_from = name
             await self._tried(exchange, fallback, attempt)

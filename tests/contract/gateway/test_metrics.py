@@ -89,7 +89,7 @@ def test_refusals_are_told_by_the_limit_that_was_hit_and_by_every_other_reason(
     }  # fmt: skip
     assert told(gateway, "truncated_prompts_total", model="m") == 1
     assert told(gateway, "upstream_errors_total", node="only") == 1
-    assert told(gateway, "requests_total", route="chat/completions", status="429", model="other") == 10
+    assert told(gateway, "requests_total", route="chat/completions", status="429", model="m") == 10
     assert told(gateway, "requests_total", route="chat/completions", status="200", model="m") == 4
 
 

@@ -141,6 +141,17 @@ def test_when_every_node_fails_the_fallback_answers_and_it_is_told(
     assert counted(gateway, "fallbacks_total", model="m") == 1
 
 
+def test_the_fallback_answers_also_when_nobody_has_been_heard_of_that_has_the_model(
+    start_gateway: StartGateway, start_upstream: Callable[[str], ScriptedUpstream]
+) -> None:
+    small = start_upstream("small")
+    small.answers["/v1/models"] = [response(200, b'{"data":[{"id":"s","object":"model"}]}')]
+    gateway = start_gateway([node("small", small)], fallbacks={"m": "s"})
+    status, _, body = gateway.ask("POST", PATH, CHAT)
+    assert (status, text_of(body)) == (200, "small")
+    assert gateway.ask("POST", PATH, {**CHAT, "model": "x"})[0] == 404
+
+
 def test_a_model_of_a_drained_node_stays_listed_where_its_fallback_answers(
     start_gateway: StartGateway, start_upstream: Callable[[str], ScriptedUpstream]
 ) -> None:
