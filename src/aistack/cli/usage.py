@@ -36,6 +36,8 @@ def usage_command(by: "By", since: float | None, until: float | None, csv_output
 
     if csv_output and json_output:
         raise UserError("CSV and JSON cannot be printed at once", "give --csv or --json")
+    if since is not None and until is not None and until <= since:
+        raise UserError("--until is not later than --since", "the days or times may stand in each other's place")
     with gateway_database(open_stack()) as database:
         lines = [asdict(line) for line in report(database, by, since, until)]
     if json_output:

@@ -249,6 +249,9 @@ def test_usage_is_told_in_three_forms(tmp_path: Path) -> None:
     assert aistack(tmp_path, "usage", "--by", "day", "--since", "30d", "--json").stdout == "[]\n"
     assert aistack(tmp_path, "usage", "--csv").stdout == "id,name,requests,prompt_tokens,completion_tokens\n"
     assert aistack(tmp_path, "usage", "--since", "yesterday").returncode == 1
+    backwards = aistack(tmp_path, "usage", "--since", "2026-12-01", "--until", "2026-11-01")
+    assert (backwards.returncode, backwards.stdout) == (1, "")
+    assert "--until is not later than --since" in backwards.stderr
 
 
 def test_the_library_of_the_database_is_not_imported_by_commands_without_one() -> None:
