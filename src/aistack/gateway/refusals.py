@@ -25,6 +25,7 @@ _ANTHROPIC_TYPES = {
 
 # The code of a request that a node refused because of the gateway's own key, or for want of one.
 KEY_REFUSED = "engine_key_refused"
+# The code of a request for a model that no node has been heard to have, or that the caller may not use.
 UNKNOWN_MODEL = "model_not_found"
 
 

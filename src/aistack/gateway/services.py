@@ -113,8 +113,9 @@ class Services:
         try:
             await self._tried(exchange, name, attempt)
         except Refusal as refusal:
+            unheard = refusal.node is None and refusal.code == UNKNOWN_MODEL
             failed = refusal.node is not None and refusal.status in _ANOTHER_MAY
-            if exchange.status or fallback is None or not (failed or refusal.code == UNKNOWN_MODEL):
+            if exchange.status or fallback is None or not (unheard or failed):
                 raise
             exchange.fell_back_from = name
             await self._tried(exchange, fallback, attempt)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,16 @@ main()
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps services under other users")
-def test_keys_are_made_as_the_service_that_owns_them_and_none_of_our_code_is_needed_by_then() -> None:
-    # pytest's own folders let no other user in.
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Pytest's own folders let no other user in."""
     with tempfile.TemporaryDirectory(prefix="aistack-keys-") as folder:
-        _make_and_revoke(Path(folder))
+        Path(folder).chmod(0o711)
+        yield Path(folder)
 
 
-def _make_and_revoke(home: Path) -> None:
-    home.chmod(0o711)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps services under other users")
+def test_keys_are_made_as_the_service_that_owns_them_and_none_of_our_code_is_needed_by_then(home: Path) -> None:
     (home / "config").mkdir()
     (home / "config/stack.toml").write_text("")
     data = home / "data/state/gateway/data"
